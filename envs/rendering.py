@@ -1,0 +1,60 @@
+"""How a state is drawn: the one interface that every domain implements, one file a domain.
+
+Legend: state = (agent x, agent y, block x, block y, angle), window units 0..512 and radians;
+H = W = size pixels; pixel (row, column) sees the window point ((column + 0.5), (row + 0.5)) * 512 / size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sim2real_aug.errors import unknown_name
+
+REGIONS = ("table", "block", "goal", "pusher")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """One drawn state.
+
+    image: (H, W, 3) uint8 RGB.
+    labels: (H, W) uint8, index into REGIONS of what is visible at each pixel.
+    depth: (H, W) float32, distance from the camera's plane along its axis, window units; smaller is nearer.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+    @property
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """The visible region of each name in REGIONS, (H, W) bool; together they cover every pixel once."""
+        return {name: self.labels == index for index, name in enumerate(REGIONS)}
+
+
+class Renderer(Protocol):
+    def render(self, state: ArrayLike, size: int = 96) -> Rendering:
+        """Draw one state, (5,), at size x size pixels. The same call always gives the same pixels."""
+
+
+def make_renderer(domain: str, seed: int = 0) -> Renderer:
+    """The renderer of a domain: `flat`, `randomized` (a scene drawn from `seed`) or `randomized/N` (scene N).
+
+    Raises BadInput for an unknown domain.
+    """
+    name, _, scene = domain.partition("/")
+    if name == "flat" and not scene:
+        from sim2real_aug.envs.flat import FlatRenderer
+
+        return FlatRenderer()
+    if name == "randomized":
+        from sim2real_aug.envs.randomized import RandomizedRenderer, sample_scene
+
+        if scene and not scene.isdecimal():
+            raise unknown_name("scene", domain, ["randomized", "randomized/0", "randomized/1"])
+        return RandomizedRenderer(sample_scene(int(scene) if scene else seed))
+    raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N"])

@@ -1,0 +1,91 @@
+"""Configuration: hydra groups shipped in `sim2real_aug.configs`, composed with the compose API."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sim2real_aug.errors import BadInput, unknown_name
+
+T = TypeVar("T")
+_config_dir: Path | None = None
+
+
+class _UserConfigDir(SearchPathPlugin):
+    """Puts the user's --config-dir before the shipped groups."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if _config_dir is not None:
+            search_path.prepend(provider="user", path=f"file://{_config_dir.resolve()}")
+
+
+def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> DictConfig:
+    """The resolved configuration `name` with hydra `overrides` (`editor=sd15`, `d3po.beta=0.05`).
+
+    Raises BadInput that names the nearest key when an override fits nothing.
+    """
+    global _config_dir
+    if config_dir is not None and not config_dir.is_dir():
+        raise BadInput(f"--config-dir {config_dir} is not a folder")
+    _config_dir = config_dir
+    Plugins.instance().register(_UserConfigDir)
+    try:
+        with initialize_config_module("sim2real_aug.configs", version_base="1.3"):
+            try:
+                config = hydra_compose(name, overrides=list(overrides))
+                OmegaConf.resolve(config)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise _explain(error, name) from error
+    finally:
+        _config_dir = None
+    return config
+
+
+def _explain(error: Exception, name: str) -> BadInput:
+    """One line for the user from hydra's many."""
+    text = " ".join(str(error).split())
+    unknown = re.search(r"(?:Could not override|Could not append to config\. An item is already at) '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        nearest = difflib.get_close_matches(key, _dotted_keys(hydra_compose(name)), n=1)
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else " See --dry-run for the keys there are."
+        return BadInput(f"unknown configuration key '{key}'.{hint}")
+    missing = re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*)", text)
+    if missing:
+        path, group, options = missing.groups()
+        return unknown_name(group, path.rsplit("/", 1)[-1], re.findall(r"[\w-]+", options.split(" Config ")[0]))
+    return BadInput(text)
+
+
+def _dotted_keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items_ex(resolve=False):
+        dotted = f"{prefix}{key}"
+        keys.append(dotted)
+        if isinstance(value, DictConfig):
+            keys += _dotted_keys(value, f"{dotted}.")
+    return keys
+
+
+def settings(cls: type[T], node: DictConfig | dict[str, Any]) -> T:
+    """An instance of the dataclass `cls` from a configuration node; an unknown key names the nearest one."""
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
+    assert isinstance(values, dict)
+    accepted = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in values:
+        if key not in accepted:
+            raise unknown_name(f"{cls.__name__} key", str(key), accepted)
+    return cls(**{str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()})

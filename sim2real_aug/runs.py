@@ -1,0 +1,113 @@
+"""A run folder: config.yaml, metrics.jsonl, checkpoints/, summary.json and pictures.
+
+The same command run again continues where the last checkpoint stands: `RunFolder.open` refuses a folder
+made with another configuration, `rewind` drops metrics logged after the checkpoint that is resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim2real_aug.errors import BadInput
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write so that a reader or a crash never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+class RunFolder:
+    """One run on disk. Build it with `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def open(cls, path: str | Path, config: DictConfig, overwrite: bool = False) -> RunFolder:
+        """Create the folder, or take it up again when it was made with the same `config`.
+
+        Raises BadInput for a folder that is not a run or whose configuration differs.
+        """
+        from omegaconf import OmegaConf
+
+        run = cls(Path(path))
+        if overwrite and run.path.exists():
+            shutil.rmtree(run.path)
+        saved = run.path / "config.yaml"
+        if run.path.exists() and any(run.path.iterdir()):
+            if not saved.is_file():
+                raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another --out")
+            changed = differing_keys(OmegaConf.load(saved), config)
+            if changed:
+                raise BadInput(
+                    f"{run.path} holds a run made with another {', '.join(changed)}; "
+                    "choose another --out, or --overwrite to start again"
+                )
+        else:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(saved, OmegaConf.to_yaml(config, resolve=True))
+        run.checkpoints.mkdir(exist_ok=True)
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_path(self) -> Path:
+        return self.path / "summary.json"
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text().split("\n")[:-1]  # a last line without newline was cut short
+        return [json.loads(line) for line in lines]
+
+    def rewind(self, step: int) -> None:
+        """Keep only what was logged up to and including `step`."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        write_text_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, None while it is unfinished."""
+        return json.loads(self.summary_path.read_text()) if self.summary_path.exists() else None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")
+
+
+def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the keys whose values differ between two configurations."""
+    from omegaconf import OmegaConf
+
+    def plain(config: Any) -> Any:
+        return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+    old, new = plain(old), plain(new)
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [prefix]
+    names = [key for key in sorted({*old, *new}, key=str)]
+    return [
+        found
+        for key in names
+        for found in differing_keys(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+    ]
