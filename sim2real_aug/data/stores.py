@@ -1,0 +1,193 @@
+"""Zarr stores: opening (formats 2 and 3; folder, zip file or fsspec URL), checking, packing.
+
+Every failure of the storage below leaves here as BadInput with one line.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs import Blosc
+from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore, ZipStore
+
+from sim2real_aug.errors import BadInput
+
+BLOSC_HEADER_BYTES = 16
+# Chunks equal to the fill value are written too: a chunk that is not there is then known to be lost.
+WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
+
+
+def is_url(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def is_zip(path: str | Path) -> bool:
+    return str(path).endswith(".zip")
+
+
+def open_store(path: str | Path) -> zarr.Group:
+    """The root group at `path`, read-only. Raises BadInput when there is no readable zarr group."""
+    if not is_url(path) and not Path(path).exists():
+        raise BadInput(f"no replay buffer at {path}: it does not exist; give a zarr folder, .zip file or URL")
+    try:
+        if not is_url(path) and Path(path).is_file():
+            return zarr.open_group(ZipStore(path, mode="r"), mode="r")
+        return zarr.open_group(str(path), mode="r")
+    except zipfile.BadZipFile as error:
+        raise BadInput(f"{path} is not a whole zip file ({error}); copy or download it again") from error
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{path} is not a zarr group: it has no .zgroup (format 2) or zarr.json (format 3); "
+            "give the folder that holds data/ and meta/"
+        ) from error
+    except Exception as error:  # the storage libraries raise many kinds; the user needs one line
+        raise BadInput(f"{path} cannot be opened as a zarr group: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The message of any exception on one line, its type when it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged chunk into BadInput that names `place`."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        raise BadInput(f"{place} cannot be read ({one_line(error)}); copy or download the store again") from error
+
+
+def refuse_existing(path: str | Path, overwrite: bool) -> None:
+    """Raise BadInput when something stands at `path`, or remove it when `overwrite`.
+
+    Only zarr stores are ever removed: a mistyped path must not cost the user a folder of something else.
+    """
+    target = Path(path)
+    if not target.exists():
+        return
+    if not overwrite:
+        raise BadInput(f"{path} exists; choose another path, or --overwrite to replace it")
+    if target.is_file():
+        if not zipfile.is_zipfile(target):
+            raise BadInput(f"{path} exists and is not a zarr store; --overwrite replaces zarr stores only")
+        target.unlink()
+        return
+    is_store = any((target / name).exists() for name in (".zgroup", "zarr.json"))
+    if not is_store and any(target.iterdir()):
+        raise BadInput(f"{path} exists and is not a zarr store; --overwrite replaces zarr stores only")
+    shutil.rmtree(target)
+
+
+def create_group(path: Path, zarr_format: int) -> zarr.Group:
+    """A new root group in the folder `path`."""
+    if zarr_format not in (2, 3):
+        raise BadInput(f"zarr_format must be 2 or 3; got {zarr_format!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return zarr.open_group(LocalStore(path), mode="w-", zarr_format=zarr_format)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be created ({one_line(error)}); choose a writable place") from error
+
+
+def create_array(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], chunk_length: int
+) -> zarr.Array:
+    """An array chunked along its first axis only, compressed as diffusion_policy does on disk."""
+    if group.metadata.zarr_format == 2:
+        compressor: Any = Blosc("zstd", clevel=5, shuffle=Blosc.BITSHUFFLE)
+    else:
+        # numcodecs picks the element size from the buffer, zarr 3's codec must be told
+        compressor = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(chunk_length, *shape[1:]),
+        compressors=compressor,
+        fill_value=np.zeros((), dtype).item(),
+        config=WRITE_ALL_CHUNKS,
+    )
+
+
+def writable(array: zarr.Array) -> zarr.Array:
+    """The same array, with chunks that equal the fill value written too."""
+    return array.with_config(WRITE_ALL_CHUNKS)
+
+
+def time_chunk(array: zarr.Array) -> int:
+    """Frames per unit of storage along the first axis (a shard where there are shards)."""
+    return int((array.shards or array.chunks)[0])
+
+
+def chunk_keys(array: zarr.Array, index: int | None = None) -> list[str]:
+    """Store keys of the chunks of `array`, only those of time-chunk `index` when it is given."""
+    unit = array.shards or array.chunks
+    grid = [range(-(-length // step)) for length, step in zip(array.shape, unit, strict=True)]
+    if index is not None:
+        grid[0] = range(index, index + 1)
+    prefix = f"{array.path}/" if array.path else ""
+    cells = np.stack(np.meshgrid(*grid, indexing="ij"), -1).reshape(-1, len(grid))
+    return [prefix + array.metadata.encode_chunk_key(tuple(int(i) for i in cell)) for cell in cells]
+
+
+def damaged_chunk(array: zarr.Array) -> str | None:
+    """What is wrong with the first lost or shortened chunk of a local array; None when all are whole.
+
+    Looks at sizes and at Blosc's own header (bytes 12–15: compressed length), so it decodes nothing.
+    """
+    root = local_root(array)
+    if root is None:
+        return None
+    blosc = array.shards is None and any(type(c).__name__ in ("Blosc", "BloscCodec") for c in array.compressors)
+    for key in chunk_keys(array):
+        path = root / key
+        if not path.is_file():
+            return f"chunk {key} is missing"
+        size = path.stat().st_size
+        if size == 0:
+            return f"chunk {key} is empty"
+        if blosc:
+            with path.open("rb") as file:
+                header = file.read(BLOSC_HEADER_BYTES)
+            whole = int.from_bytes(header[12:16], "little") if len(header) == BLOSC_HEADER_BYTES else -1
+            if whole != size:
+                return f"chunk {key} is truncated ({size} bytes of {max(whole, BLOSC_HEADER_BYTES)})"
+    return None
+
+
+def local_root(node: zarr.Array | zarr.Group) -> Path | None:
+    """The folder of a store on the local disk, None for zip files and URLs."""
+    return Path(node.store.root) if isinstance(node.store, LocalStore) else None
+
+
+def pack(folder: Path, target: Path) -> None:
+    """Move a finished folder store to `target`: renamed, or packed without further compression for .zip."""
+    for leftover in folder.rglob("*.partial"):  # zarr's temporary files of a killed run
+        leftover.unlink()
+    if not is_zip(target):
+        folder.rename(target)
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            # a fixed date: equal stores make equal files
+            info = zipfile.ZipInfo(file.relative_to(folder).as_posix())
+            info.external_attr = 0o644 << 16
+            with archive.open(info, "w", force_zip64=True) as sink, file.open("rb") as source:
+                shutil.copyfileobj(source, sink)
+    temporary.replace(target)
+    shutil.rmtree(folder)

@@ -1,0 +1,181 @@
+"""Writing a replay buffer, episode by episode, so that a crash costs at most the episode being written.
+
+Departs from diffusion_policy's ReplayBuffer only in the order of writes: `meta/episode_ends` grows last, so
+what it announces is always on disk. A .zip is built as a folder beside it and packed by `close`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from sim2real_aug.data.stores import (
+    create_array,
+    create_group,
+    is_url,
+    is_zip,
+    one_line,
+    pack,
+    refuse_existing,
+    writable,
+)
+from sim2real_aug.errors import BadInput
+
+CHUNK_FRAMES = 161  # of the published Push-T store: 4.4 MB of 96x96 uint8 frames
+EPISODE_ENDS_CHUNK = 4096
+
+
+class ReplayBufferWriter:
+    """Appends episodes to a store. Build it with `create` or `resume`; a context manager that closes."""
+
+    def __init__(self, path: Path, folder: Path, group: zarr.Group, chunk_frames: int) -> None:
+        self.path = path
+        self._folder = folder
+        self._group = group
+        self._data = group["data"]
+        self._ends = writable(group["meta/episode_ends"])
+        self._chunk_frames = chunk_frames
+        self._arrays = {name: writable(array) for name, array in self._data.arrays()}
+        self.episode_ends: list[int] = [int(end) for end in self._ends[:]]
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        zarr_format: int = 2,
+        overwrite: bool = False,
+        attrs: Mapping[str, Any] | None = None,
+        chunk_frames: int = CHUNK_FRAMES,
+    ) -> ReplayBufferWriter:
+        """A new, empty store at `path` (a folder, or a .zip file that appears on `close`).
+
+        attrs: root attributes, JSON values. Raises BadInput when something stands at `path`, unless
+        `overwrite` (which removes zarr stores only).
+        """
+        if is_url(path):
+            raise BadInput(f"{path} is a URL; stores are written to the local disk only")
+        target, folder = Path(path), _folder_of(path)
+        if zarr_format not in (2, 3):
+            raise BadInput(f"zarr_format must be 2 or 3; got {zarr_format!r}")
+        for place in {target, folder}:
+            refuse_existing(place, overwrite)
+        group = create_group(folder, zarr_format)
+        group.create_group("data")
+        meta = group.create_group("meta")
+        create_array(meta, "episode_ends", (0,), np.dtype(np.int64), EPISODE_ENDS_CHUNK)
+        group.attrs.update(dict(attrs or {}))
+        return cls(target, folder, group, chunk_frames)
+
+    @classmethod
+    def resume(cls, path: str | Path, chunk_frames: int = CHUNK_FRAMES) -> ReplayBufferWriter:
+        """Take up a store that `create` began; frames after its last complete episode are dropped.
+
+        Raises BadInput when there is nothing at `path` that can be taken up.
+        """
+        target, folder = Path(path), _folder_of(path)
+        if is_zip(path) and target.exists() and not folder.exists():
+            raise BadInput(f"{path} is finished; a packed zip store cannot be appended to")
+        try:
+            group = zarr.open_group(LocalStore(folder), mode="r+")
+            ends = writable(group["meta/episode_ends"])
+            written = ends[:]
+        except Exception as error:
+            raise BadInput(f"no unfinished replay buffer at {path} ({one_line(error)})") from error
+        # a crash between growing episode_ends and filling it leaves a zero at its end
+        complete = int(np.argmin(np.append(np.diff(written, prepend=0) > 0, False)))
+        ends.resize((complete,))
+        n_frames = int(written[complete - 1]) if complete else 0
+        for name, array in group["data"].arrays():
+            if array.shape[0] < n_frames:
+                raise BadInput(f"{path}: data/{name} has {array.shape[0]} frames, episode_ends says {n_frames}")
+            array.resize((n_frames, *array.shape[1:]))
+        for leftover in folder.rglob("*.partial"):
+            leftover.unlink()
+        return cls(target, folder, group, chunk_frames)
+
+    @property
+    def n_episodes(self) -> int:
+        return len(self.episode_ends)
+
+    @property
+    def n_frames(self) -> int:
+        return self.episode_ends[-1] if self.episode_ends else 0
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return dict(self._group.attrs)
+
+    def update_attrs(self, attrs: Mapping[str, Any]) -> None:
+        self._group.attrs.update(dict(attrs))
+
+    def append_episode(self, episode: Mapping[str, NDArray[Any]]) -> None:
+        """Add one episode: arrays (n, ...) of one length n >= 1, the same names and trailing shapes each time.
+
+        Raises BadInput before anything is written when they do not fit the store.
+        """
+        arrays = {name: np.asarray(value) for name, value in episode.items()}
+        length = self._check(arrays)
+        start, stop = self.n_frames, self.n_frames + length
+        for name, value in arrays.items():
+            if name not in self._arrays:
+                shape = (0, *value.shape[1:])
+                self._arrays[name] = create_array(self._data, name, shape, value.dtype, self._chunk_frames)
+            array = self._arrays[name]
+            array.resize((stop, *value.shape[1:]))
+            array[start:stop] = value
+        self._ends.resize((self.n_episodes + 1,))
+        self._ends[self.n_episodes :] = np.array([stop], dtype=np.int64)
+        self.episode_ends.append(stop)
+
+    def _check(self, arrays: Mapping[str, NDArray[Any]]) -> int:
+        lengths = {name: len(value) if value.ndim else 0 for name, value in arrays.items()}
+        if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
+            raise BadInput(f"the arrays of an episode must have one common length of at least 1; got {lengths}")
+        if self.n_episodes and set(arrays) != set(self._arrays):
+            raise BadInput(f"every episode needs the arrays {sorted(self._arrays)}; got {sorted(arrays)}")
+        for name, value in arrays.items():
+            if value.dtype.hasobject:
+                raise BadInput(f"array '{name}' holds Python objects; numbers or booleans are needed")
+            if name == "img" and (value.dtype != np.uint8 or value.ndim != 4 or value.shape[-1] != 3):
+                raise BadInput(f"'img' must be (n, H, W, 3) uint8; got {value.shape} {value.dtype}")
+            if value.dtype.kind == "f" and name in ("state", "action") and not np.isfinite(value).all():
+                raise BadInput(f"array '{name}' of episode {self.n_episodes} holds NaN or infinite values")
+            kept = self._arrays.get(name)
+            if kept is not None and (kept.shape[1:] != value.shape[1:] or kept.dtype != value.dtype):
+                raise BadInput(
+                    f"array '{name}' must be (n, {', '.join(map(str, kept.shape[1:]))}) {kept.dtype} as in the "
+                    f"episodes before; got {value.shape} {value.dtype}"
+                )
+        return next(iter(lengths.values()))
+
+    def close(self) -> None:
+        """Finish: pack a .zip; a folder is complete already."""
+        if self._folder != self.path and self._folder.exists():
+            pack(self._folder, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> ReplayBufferWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+def _folder_of(path: str | Path) -> Path:
+    """Where a store is built: the path itself, or a folder beside a .zip."""
+    target = Path(path)
+    return target.with_name(f"{target.name}.partial") if is_zip(path) else target
