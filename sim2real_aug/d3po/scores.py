@@ -1,0 +1,105 @@
+"""Scores of edits by AI judges. Both are distances: LOWER IS BETTER.
+
+L_struct = mean |depth(I_og) - depth(I_gen)|
+L_sem    = D(m_og * I_gen, m_sty * I_sty) + lambda * mean over the outside of m_og of ||I_og - I_gen||_2
+
+with D the cosine distance between embeddings of masked regions. The paper's formula prints I_og in D, which
+would not depend on the edit; its text says the generated image, and so do we.
+
+Legend: C conditions (source I_og, visual prompt I_sty), K edits I_gen of each, R regions, H W pixels; images
+float32 in [0, 1]; masks bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sim2real_aug.judges.base import DepthJudge, EmbeddingJudge, SegmentationJudge
+
+
+class Judge(DepthJudge, SegmentationJudge, EmbeddingJudge, Protocol):
+    """One object in all three roles."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """structural, semantic: (C, K) float32, lower is better."""
+
+    structural: Tensor
+    semantic: Tensor
+
+
+class Scorer(Protocol):
+    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor) -> Scores:
+        """source, photos: (C, 3, H, W), edits: (C, K, 3, H, W) -> scores (C, K)."""
+
+
+@dataclass(frozen=True)
+class JudgedScores:
+    """The Scorer of the method: structural_score and semantic_score as `judge` sees them.
+
+    regions: phrases that the segmentation judge is asked for. lambda_outside: the paper's lambda, 0.05.
+    """
+
+    judge: Judge
+    regions: Sequence[str]
+    lambda_outside: float = 0.05
+
+    @torch.no_grad()
+    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor) -> Scores:
+        depth = self.judge.depth(source)
+        edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
+        source_masks = torch.stack([self.judge.segment(source, phrase) for phrase in self.regions])
+        photo_masks = torch.stack([self.judge.segment(photos, phrase) for phrase in self.regions])
+        outside = outside_distance(source, edits, inside=source_masks.any(0))
+        semantic = region_distance(self.judge, photos, edits, source_masks, photo_masks)
+        return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
+
+
+def structural_score(source_depth: Tensor, edit_depth: Tensor) -> Tensor:
+    """L_struct: (C, H, W), (C, K, H, W) -> (C, K), in the depth judge's unit."""
+    return (source_depth[:, None] - edit_depth).abs().flatten(2).mean(-1)
+
+
+def outside_distance(source: Tensor, edits: Tensor, inside: Tensor) -> Tensor:
+    """Mean over the pixels outside `inside` of the colour distance ||I_og - I_gen||_2: (C, K).
+
+    source (C, 3, H, W), edits (C, K, 3, H, W), inside (C, H, W). The norm runs over the colour channels. With
+    nothing outside (the whole frame is to be edited) the term is 0: there is nothing to keep.
+    """
+    distance = torch.linalg.vector_norm(source[:, None] - edits, dim=2)
+    outside = ~inside[:, None]
+    return (distance * outside).flatten(2).sum(-1) / outside.flatten(2).sum(-1).clamp(min=1)
+
+
+def region_distance(
+    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor
+) -> Tensor:
+    """D averaged over the regions that are found both in the source and in the visual prompt: (C, K).
+
+    photos (C, 3, H, W), edits (C, K, 3, H, W), masks (R, C, H, W). The edit is masked where the SOURCE has
+    the region, so that moving it costs. Where no region is found in both, the whole frames are compared.
+    """
+    found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)
+    found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
+    whole = torch.ones_like(source_masks[:1])
+    total = edits.new_zeros(edits.shape[:2])
+    source_masks, photo_masks = torch.cat([source_masks, whole]), torch.cat([photo_masks, whole])
+    for rows, m_og, m_sty in zip(found, source_masks, photo_masks, strict=True):
+        if rows.any():
+            total[rows] += _masked_distance(judge, photos[rows], edits[rows], m_og[rows], m_sty[rows])
+    return total / found.sum(0)[:, None]
+
+
+def _masked_distance(
+    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, m_og: Tensor, m_sty: Tensor
+) -> Tensor:
+    group = edits.shape[1]
+    edited = judge.embed(edits.flatten(0, 1), m_og.repeat_interleave(group, 0)).unflatten(0, (-1, group))
+    return 1 - F.cosine_similarity(edited, judge.embed(photos, m_sty)[:, None], dim=-1)

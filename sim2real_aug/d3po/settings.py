@@ -1,0 +1,90 @@
+"""Settings of a D3PO run, under the names that D3PO's public code uses; `configs/d3po/` holds the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim2real_aug.d3po.loss import CLIP_SIDES
+from sim2real_aug.errors import BadInput
+
+COUNTS = (
+    "rounds",
+    "conditions_per_round",
+    "num_inference_steps",
+    "train_timesteps",
+    "inner_epochs",
+    "batch_size",
+    "lora_rank",
+    "held_out_frames",
+    "evaluate_every",
+    "checkpoint_every",
+    "sample_grid_every",
+)
+POSITIVE = ("beta", "learning_rate", "max_grad_norm", "adam_epsilon")
+
+
+@dataclass(frozen=True)
+class D3POSettings:
+    """Each field is explained in `configs/d3po/compact.yaml`. Raises BadInput that lists every mistake."""
+
+    rounds: int = 20
+    conditions_per_round: int = 8
+    trajectories_per_condition: int = 4
+    num_inference_steps: int = 20
+    eta: float = 1.0
+    image_guidance_scale: float | None = None
+    style_guidance_scale: float | None = None
+    guidance_scale: float | None = None
+    train_timesteps: int = 20
+    inner_epochs: int = 1
+    batch_size: int = 16
+    beta: float = 0.1
+    clip_ratio: float = 0.1
+    clip_side: str = "both"
+    learning_rate: float = 3e-5
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    alpha: float = 1.0
+    lambda_outside: float = 0.05
+    regions: tuple[str, ...] = ("table", "block", "goal", "pusher")
+    lora_rank: int = 8
+    lora_alpha: float = 8.0
+    lora_target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    train_conditioning: bool = True
+    held_out_frames: int = 16
+    evaluate_every: int = 5
+    checkpoint_every: int = 1
+    sample_grid_every: int = 5
+    keep: str = "best"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        mistakes = [message for broken, message in self._rules() if broken]
+        if mistakes:
+            raise BadInput("d3po: " + "; ".join(mistakes))
+
+    def _rules(self) -> list[tuple[bool, str]]:
+        """(broken, message) of each rule."""
+        rules = [(getattr(self, n) < 1, f"{n} must be at least 1; got {getattr(self, n)}") for n in COUNTS]
+        group, steps = self.trajectories_per_condition, self.num_inference_steps
+        rules += [(getattr(self, n) <= 0, f"{n} must be positive; got {getattr(self, n)}") for n in POSITIVE]
+        return [
+            *rules,
+            (group < 2, f"trajectories_per_condition must be at least 2 to make a pair; got {group}"),
+            (
+                self.train_timesteps > steps,
+                f"train_timesteps must be at most num_inference_steps, {steps}; got {self.train_timesteps}",
+            ),
+            (not 0 < self.clip_ratio < 1, f"clip_ratio must be between 0 and 1; got {self.clip_ratio}"),
+            (not 0 < self.eta <= 1, f"eta must be above 0 (0 has no density) and at most 1; got {self.eta}"),
+            (self.clip_side not in CLIP_SIDES, f"clip_side must be in {CLIP_SIDES}; got '{self.clip_side}'"),
+            (self.keep not in ("best", "last"), f"keep must be 'best' or 'last'; got '{self.keep}'"),
+            (not self.regions, "regions must name at least one region"),
+        ]
+
+    @property
+    def groups_per_batch(self) -> int:
+        """Conditions in one minibatch: whole groups, so that the pairs of a group share forward passes."""
+        return max(1, self.batch_size // self.trajectories_per_condition)

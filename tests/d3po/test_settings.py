@@ -1,0 +1,26 @@
+"""Contradictory settings are refused where they are made, all in one message."""
+
+import pytest
+
+from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.errors import BadInput
+
+
+def test_a_pair_needs_two_trajectories() -> None:
+    with pytest.raises(BadInput, match="trajectories_per_condition must be at least 2 to make a pair; got 1"):
+        D3POSettings(trajectories_per_condition=1)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(BadInput) as error:
+        D3POSettings(
+            rounds=0, train_timesteps=9, num_inference_steps=4, clip_ratio=1.0, eta=0.0, keep="worst"
+        )
+    for name in ("rounds", "train_timesteps", "clip_ratio", "eta", "keep"):
+        assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_minibatches_hold_whole_groups() -> None:
+    assert D3POSettings(batch_size=16, trajectories_per_condition=4).groups_per_batch == 4
+    assert D3POSettings(batch_size=2, trajectories_per_condition=4).groups_per_batch == 1
