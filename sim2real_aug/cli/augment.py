@@ -1,0 +1,55 @@
+"""`sim2real-aug augment DATASET.zarr`: edit a dataset's frames; everything else is carried over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim2real_aug.cli.common import Call, Summary, command, location
+
+
+@command("augment", config="augment", writes=True)
+def augment(
+    call: Call,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET.zarr", help="The store to edit.")],
+    editor: Annotated[
+        Path | None, typer.Option(metavar="RUN|CHECKPOINT", help="The editor; none: the one we ship.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Visual prompts; none: the editor's own.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OUT.zarr", help="The store to write; none: DATASET-edited.zarr.")
+    ] = None,
+    episodes: Annotated[str | None, typer.Option(metavar="A:B", help="Edit only these episodes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise and of the photos drawn.")] = None,
+) -> Summary:
+    """Make a dataset's frames look real. Same length, same actions, same layout.
+
+    Example: sim2real-aug augment sim.zarr --editor runs/editor
+    """
+    source = location(dataset)
+    target = out or default_output(source)
+    config = call.compose({"episodes": episodes, "seed": seed}, dataset=source, out=target)
+    from sim2real_aug.augment.engine import AugmentSettings
+    from sim2real_aug.augment.engine import augment as edit_store
+    from sim2real_aug.config import settings
+    from sim2real_aug.data.photos import load_photos
+    from sim2real_aug.editor import load_editor
+    from sim2real_aug.judges import load_judge
+
+    chosen = settings(AugmentSettings, config)
+    loaded = load_editor(editor)
+    prompts = load_photos(photos, loaded.image_size) if photos else None
+    return edit_store(
+        source, loaded, target, chosen, photos=prompts, judge=load_judge(), overwrite=call.overwrite
+    )
+
+
+def default_output(dataset: str | Path) -> Path:
+    """`x.zarr`, `x.zarr.zip`, `s3://bucket/x.zarr` give `x-edited.zarr`, beside a local store, else here."""
+    name = str(dataset).rstrip("/").rsplit("/", 1)[-1]
+    stem = name.removesuffix(".zip").removesuffix(".zarr")
+    return (dataset.parent if isinstance(dataset, Path) else Path()) / f"{stem}-edited.zarr"

@@ -1,0 +1,112 @@
+"""`sim2real-aug doctor`: what is installed, which device is used, what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+
+import sim2real_aug
+from sim2real_aug.cli.common import Call, Summary, command
+
+OPTIONAL_MODULES = {"tracking": "tensorboard", "test": "pytest"}
+
+
+def show(summary: Summary) -> None:
+    """A line for each check, then what to do about those that fail."""
+    marks = {True: "ok", False: "FAIL", None: "-"}
+    for check in summary["checks"]:
+        typer.echo(f"{marks[check['ok']]:5} {check['name']:24} {check['found']}")
+    for check in summary["checks"]:
+        if check["ok"] is False:
+            typer.echo(f"{check['name']}: {check['remedy']}")
+    typer.echo("all is well" if summary["ok"] else "something is missing: see above")
+
+
+@command("doctor", show=show)
+def doctor(call: Call) -> Summary:
+    """Check the installation.
+
+    Versions, device, threads, shipped weights, optional extras. Exit code 1 if something is missing.
+    Example: sim2real-aug doctor
+    """
+    checks = [*_platform(), *_dependencies(), *_device(), _weights(), *_extras()]
+    return {"ok": all(check["ok"] is not False for check in checks), "checks": checks}
+
+
+def _home() -> Path:
+    return Path(sim2real_aug.__file__).parent
+
+
+def _check(name: str, found: object, ok: bool | None = True, remedy: str = "") -> Summary:
+    return {"name": name, "found": str(found), "ok": ok, "remedy": remedy}
+
+
+def _platform() -> list[Summary]:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    return [
+        _check("sim2real-aug", f"{version('sim2real-aug')} in {_home()}"),
+        _check("python", f"{platform.python_version()} ({sys.executable})"),
+        _check("platform", f"{platform.system()} {platform.machine()}"),
+        _check("free disk here", f"{free:.1f} GB", free > 1, "the demo writes up to 1 GB"),
+    ]
+
+
+def _dependencies() -> list[Summary]:
+    """One check for each requirement of the core, against the version that is installed."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # it comes with transformers, so the core is not all there
+        return [_check("packaging", "not installed", False, "pip install --force-reinstall sim2real-aug")]
+    checks = []
+    for text in requires("sim2real-aug") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None:  # of an extra
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = "not installed"
+        fits = found != "not installed" and requirement.specifier.contains(found, prereleases=True)
+        checks.append(_check(requirement.name, found, fits, f"pip install '{requirement}'"))
+    return checks
+
+
+def _device() -> list[Summary]:
+    if find_spec("torch") is None:  # reported by _dependencies
+        return []
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: everything runs on the CPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [
+        _check("GPU", name, True if torch.cuda.is_available() else None),
+        _check("threads", f"torch uses {torch.get_num_threads()} of {cores} cores"),
+    ]
+
+
+def _weights() -> Summary:
+    folder = _home() / "weights" / "compact"
+    found = (folder / "editor" / "model_index.json").is_file()
+    size = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e6
+    return _check(
+        "shipped weights",
+        f"{size:.1f} MB in {folder}" if found else f"none in {folder}",
+        found,
+        "install the wheel, or make them anew with: sim2real-aug pretrain",
+    )
+
+
+def _extras() -> list[Summary]:
+    checks = []
+    for extra, module in OPTIONAL_MODULES.items():
+        there = find_spec(module) is not None
+        found = "installed" if there else f"pip install 'sim2real-aug[{extra}]'"
+        checks.append(_check(f"extra [{extra}]", found, there or None))
+    return checks

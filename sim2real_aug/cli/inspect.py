@@ -1,0 +1,94 @@
+"""`sim2real-aug inspect PATH`: what a store, a run folder or an editor's checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sim2real_aug.cli.common import Call, Summary, command, location, show_summary
+from sim2real_aug.errors import BadInput
+
+
+def show(summary: Summary) -> None:
+    """Scalars first, then a line for each array, attribute or figure."""
+    show_summary(summary)
+    for title in ("arrays", "attributes", "last_metrics", "summary", "components"):
+        if summary.get(title):
+            typer.echo(f"{title.replace('_', ' ')}:")
+            for name, value in summary[title].items():
+                record = isinstance(value, Mapping)
+                text = "  ".join(f"{k} {v}" for k, v in value.items()) if record else value
+                typer.echo(f"  {name:24} {text}")
+
+
+@command("inspect", show=show)
+def inspect(
+    call: Call,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A store (folder, zip, URL), run, checkpoint.")],
+) -> Summary:
+    """Say what a store, a run or a checkpoint holds.
+
+    A damaged store is an error. Example: sim2real-aug inspect sim.zarr
+    """
+    place = location(path)
+    if isinstance(place, Path):
+        if not place.exists():
+            raise BadInput(f"{path} does not exist: give a store, a run folder or a checkpoint")
+        if (place / "model_index.json").is_file():
+            return _checkpoint(place)
+        if (place / "config.yaml").is_file():
+            return _run(place)
+    return _store(place)
+
+
+def _store(place: str | Path) -> Summary:
+    from sim2real_aug.data import ReplayBuffer
+
+    buffer = ReplayBuffer.open(place)
+    lengths = [int(n) for n in buffer.episode_ends - [0, *buffer.episode_ends[:-1]]]
+    arrays = {}
+    for name in buffer.names:
+        array = buffer.array(name)
+        arrays[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "chunks": list(array.chunks)}
+    return {
+        "kind": "replay buffer",
+        "path": str(place),
+        "n_episodes": buffer.n_episodes,
+        "n_frames": buffer.n_frames,
+        "shortest_episode": min(lengths, default=0),
+        "longest_episode": max(lengths, default=0),
+        "arrays": arrays,
+        "attributes": dict(buffer.attrs),
+    }
+
+
+def _run(place: Path) -> Summary:
+    from sim2real_aug.runs import RunFolder
+
+    run = RunFolder(place)
+    summary, metrics = run.summary(), run.metrics()
+    return {
+        "kind": "run",
+        "path": str(place),
+        "finished": "no" if summary is None else "yes",
+        "checkpoints": len(list(run.checkpoints.iterdir())) if run.checkpoints.is_dir() else 0,
+        "last_metrics": metrics[-1] if metrics else {},
+        "summary": summary or {},
+    }
+
+
+def _checkpoint(place: Path) -> Summary:
+    index: dict[str, Any] = json.loads((place / "model_index.json").read_text())
+    size = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
+    components = {name: " ".join(map(str, value)) for name, value in index.items() if isinstance(value, list)}
+    return {
+        "kind": f"checkpoint of {index.get('_class_name')}",
+        "path": str(place),
+        "weights_MB": round(size / 1e6, 2),
+        "photos": len(list((place / "photos").glob("*.png"))),
+        "components": components,
+    }

@@ -1,0 +1,32 @@
+"""`sim2real-aug train-editor [DATASET.zarr] --photos DIR`: make the base editor a specialist with D3PO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim2real_aug.cli.common import Call, Summary, command, location
+
+
+@command("train-editor", config="train_editor", writes=True)
+def train_editor(
+    call: Call,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET.zarr]", help="Episodes to edit; none: simulated ones.")
+    ] = None,
+    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Photos of the real scene.")] = None,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")] = Path("runs/editor"),
+    seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,
+) -> Summary:
+    """Train the image editor on your photos.
+
+    On-policy D3PO with the judges' preferences.
+    Example: sim2real-aug train-editor sim.zarr --photos my-photos
+    """
+    config = call.compose({"seed": seed}, dataset=dataset, photos=photos, out=out)
+    from sim2real_aug.d3po.trainer import train_editor as train
+
+    store = location(dataset) if dataset else None
+    return train(config, dataset=store, photos=photos, out=out, overwrite=call.overwrite)
