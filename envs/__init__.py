@@ -1,4 +1,4 @@
-"""Push-T: physics, gymnasium environment, renderers (one file a domain), scripted pusher, simulation of episodes.
+"""Push-T: physics, gymnasium environment, renderers (one file a domain), scripted pusher, `simulate`.
 
 `gymnasium.make("sim2real_aug.envs:sim2real_aug/PushT-v0", obs_type="pixels", domain="flat")`
 """

@@ -1,8 +1,8 @@
 """Shapes and sizes of Push-T that physics and renderers share, in window units (0..512) and radians.
 
-The window's x grows to the right, y downwards. The block is a T of two rectangles, a bar and a stem, given in
-its own frame, whose origin (the block's position) lies in the middle of the bar's top edge. The bar is 120 x 30,
-the stem 30 x 90. Sizes are those of diffusion_policy's and gym-pusht's Push-T.
+The window's x grows to the right, y downwards. The block is a T of two rectangles, a bar of 120 x 30 and a
+stem of 30 x 90, given in its own frame; its origin (the block's position) is the middle of the bar's outer
+edge. Sizes are those of diffusion_policy's and gym-pusht's Push-T.
 
 Legend: pose = (x, y, angle); state = (agent x, agent y, block x, block y, angle).
 """
@@ -28,8 +28,8 @@ BAR = np.array([(-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0)])
 STEM = np.array([(-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0)])
 BLOCK_AREA = 120.0 * 30.0 + 30.0 * 90.0
 
-# The nine points that the published demonstrations track (`data/keypoint`), in the block's frame. They were drawn
-# at random by their authors; these values are the median over the published store.
+# The nine points that the published demonstrations track (`data/keypoint`), in the block's frame. Their
+# authors drew them at random; these values are the median over the published store.
 KEYPOINTS = np.array(
     [
         (9.2698, 90.041),
