@@ -52,7 +52,8 @@ def make_renderer(domain: str, seed: int = 0) -> Renderer:
 
         return FlatRenderer()
     if name == "randomized":
-        from sim2real_aug.envs.randomized import RandomizedRenderer, sample_scene
+        from sim2real_aug.envs.randomized import RandomizedRenderer
+        from sim2real_aug.envs.scenes import sample_scene
 
         if scene and not scene.isdecimal():
             raise unknown_name("scene", domain, ["randomized", "randomized/0", "randomized/1"])

@@ -1,0 +1,120 @@
+"""The pretraining set: groups of states, each drawn flat and in two scenes of the `randomized` domain.
+
+A group supplies every kind of example: source and target are the same state in two looks, the visual prompt is
+another state in the target's look, and masks and depth are exact. Scene numbers start at FIRST_SCENE, so that
+scenes below it stay unseen. Groups are drawn one by one from (seed, group) and stored in chunks, so that an
+interrupted build goes on where it stopped.
+
+Legend: G groups, K states a group, V = 3 looks (flat, scene A, scene B), S pixels a side.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from hydra.utils import get_method
+from numpy.typing import NDArray
+
+from sim2real_aug.progress import progress
+from sim2real_aug.seeding import derive_seed, numpy_generator
+
+FIRST_SCENE = 1_000_000
+GROUPS_PER_FILE = 50
+
+
+class _Rendering(Protocol):
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FrameGroups:
+    """images (G, V, K, S, S, 3) uint8; labels (G, V, K, S, S) uint8; depth (G, V, K, S, S) float16, 0..1 of the
+    camera's height; captions: words that describe each look, (G, V) tuples."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    depth: NDArray[np.float16]
+    scenes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """What to draw. `renderer` is the dotted name of a function (domain, seed) -> renderer."""
+
+    groups: int
+    states_per_group: int
+    image_size: int
+    renderer: str
+    seed: int
+
+
+def sample_states(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """States as a demonstration visits them: half with the agent near the block, some with the block near the
+    goal. (count, 5)."""
+    block = rng.uniform(80, 432, (count, 2))
+    angle = rng.uniform(-np.pi, np.pi, (count, 1))
+    near_goal = rng.random((count, 1)) < 0.3
+    block = np.where(near_goal, 256 + rng.normal(0, 40, (count, 2)), block)
+    angle = np.where(near_goal, np.pi / 4 + rng.normal(0, 0.5, (count, 1)), angle)
+    close = block + rng.normal(0, 75, (count, 2))
+    agent = np.where(rng.random((count, 1)) < 0.5, close, rng.uniform(20, 492, (count, 2)))
+    return np.concatenate([agent.clip(20, 492), block, angle], axis=1)
+
+
+def _draw_group(settings: FrameSettings, group: int) -> list[list[_Rendering]]:
+    make_renderer = get_method(settings.renderer)
+    rng = numpy_generator(settings.seed, "pretraining states", group)
+    states = sample_states(rng, settings.states_per_group)
+    looks = [make_renderer("flat"), *(make_renderer(f"randomized/{scene}") for scene in group_scenes(group))]
+    return [[look.render(state, settings.image_size) for state in states] for look in looks]
+
+
+def group_scenes(group: int) -> tuple[int, int]:
+    """Numbers of the two scenes of a group."""
+    return FIRST_SCENE + 2 * group, FIRST_SCENE + 2 * group + 1
+
+
+def _draw_file(settings: FrameSettings, path: Path, first: int, last: int) -> int:
+    drawn = [_draw_group(settings, group) for group in range(first, last)]
+    pick = [[[frame for frame in look] for look in group] for group in drawn]
+    arrays = {
+        "images": np.array([[[f.image for f in look] for look in group] for group in pick]),
+        "labels": np.array([[[f.labels for f in look] for look in group] for group in pick]),
+        "depth": np.array([[[f.depth / f.depth.max() for f in look] for look in group] for group in pick], np.float16),
+        "scenes": np.array([group_scenes(group) for group in range(first, last)]),
+    }
+    temporary = path.with_suffix(".partial.npz")
+    np.savez(temporary, **arrays)
+    temporary.replace(path)
+    return last - first
+
+
+def build_frames(settings: FrameSettings, cache: Path, workers: int | None = None) -> FrameGroups:
+    """Draw the groups, or read those that an earlier call left in `cache`."""
+    cache = cache / f"frames-{derive_seed(repr(settings)):016x}"
+    cache.mkdir(parents=True, exist_ok=True)
+    starts = range(0, settings.groups, GROUPS_PER_FILE)
+    paths = [cache / f"{start:06d}.npz" for start in starts]
+    missing = [(path, start) for path, start in zip(paths, starts, strict=True) if not path.exists()]
+    with (
+        progress("drawing frames", settings.groups, settings.groups - len(missing) * GROUPS_PER_FILE, "groups") as bar,
+        ProcessPoolExecutor(workers or os.cpu_count()) as pool,
+    ):
+        jobs = [
+            pool.submit(_draw_file, settings, path, start, min(start + GROUPS_PER_FILE, settings.groups))
+            for path, start in missing
+        ]
+        for job in jobs:
+            bar.advance(job.result())
+    files = [np.load(path) for path in paths]
+    return FrameGroups(**{name: np.concatenate([file[name] for file in files]) for name in files[0].files})

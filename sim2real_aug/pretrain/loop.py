@@ -1,0 +1,133 @@
+"""The one training loop that every pretrained part goes through: autoencoder, judge, editor.
+
+AdamW, linear warm-up, cosine decay to zero, gradient clipping, a moving average of the weights. The random numbers
+of a step come from (seed, part, step), so a run that is stopped and started again draws the same examples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from sim2real_aug.errors import Fault
+from sim2real_aug.progress import progress
+from sim2real_aug.runs import RunFolder
+from sim2real_aug.seeding import numpy_generator, torch_generator
+
+MAX_GRAD_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast to train one part."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    ema_decay: float = 0.999
+    checkpoint_every: int = 500
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of one step."""
+
+    numpy: np.random.Generator
+    torch: torch.Generator
+
+
+Loss = Callable[[Draw], tuple[Tensor, dict[str, Tensor]]]
+
+
+def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
+    """Linear from 0 to 1 over `warmup_steps`, then half a cosine down to 0 at `steps`."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(steps - warmup_steps, 1)))
+
+
+def fit(
+    part: str, module: nn.Module, loss: Loss, settings: FitSettings, run: RunFolder, seed: int, bf16: bool = False
+) -> None:
+    """Train `module` in place and leave the averaged weights in it. Takes up its own checkpoint in `run`.
+
+    `loss` maps a step's random numbers to the loss and to the figures to log. Raises Fault on a non-finite loss;
+    the last checkpoint stays.
+    """
+    checkpoint = run.checkpoints / f"{part}.pt"
+    trained = [p for p in module.parameters() if p.requires_grad]
+    device = trained[0].device
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    average = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, settings.steps)
+    )
+    start = _restore(checkpoint, module, optimizer, schedule, average)
+    precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    seconds = time.monotonic()
+    with progress(f"pretraining the {part}", settings.steps, start, "steps") as bar:
+        for step in range(start, settings.steps):
+            draw = Draw(numpy_generator(seed, part, step), torch_generator(seed, part, step))
+            with precision:
+                value, figures = loss(draw)
+            if not torch.isfinite(value):
+                raise Fault(f"pretraining the {part}: the loss is {value.item()} at step {step}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            norm = nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
+            optimizer.step()
+            schedule.step()
+            average.step(trained)
+            if (step + 1) % settings.log_every == 0:
+                logged = {name: round(figure.item(), 6) for name, figure in figures.items()}
+                elapsed = round(time.monotonic() - seconds, 1)
+                line = {"part": part, "loss": value.item(), "grad_norm": norm.item(), **logged, "seconds": elapsed}
+                run.log(step + 1, line)
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+                _save(checkpoint, step + 1, module, optimizer, schedule, average)
+            bar.advance(note=f"loss {value.item():.4f}")
+    average.copy_to(trained)
+
+
+def _save(
+    path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler, average: EMAModel,
+) -> None:  # fmt: skip
+    state = {
+        "step": step,
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "average": average.state_dict(),
+    }
+    temporary = path.with_suffix(".partial")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _restore(
+    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler, average: EMAModel,
+) -> int:  # fmt: skip
+    """The step to go on from: 0 without a checkpoint."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    module.load_state_dict(state["module"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    average.load_state_dict(state["average"])
+    average.to(next(module.parameters()).device)
+    return int(state["step"])
