@@ -11,7 +11,7 @@ _HOME = {
     "ReplayBuffer": "replay_buffer",
     "ReplayBufferWriter": "writer",
     "SequenceSampler": "sequences",
-    "convert": "convert",
+    "convert": "conversion",
     "load_photos": "photos",
     "split_episodes": "sequences",
 }

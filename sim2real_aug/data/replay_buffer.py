@@ -50,7 +50,9 @@ class ReplayBuffer:
                 raise BadInput(
                     f"{path} has no {name}; a replay buffer holds data/<arrays> and meta/episode_ends"
                 )
-        if not isinstance(group["data"], zarr.Group) or not isinstance(group["meta/episode_ends"], zarr.Array):
+        if not isinstance(group["data"], zarr.Group) or not isinstance(
+            group["meta/episode_ends"], zarr.Array
+        ):
             raise BadInput(f"{path}: data must be a group and meta/episode_ends an array")
         buffer = cls(path, group, _episode_ends(path, group["meta/episode_ends"]))
         buffer._check()
@@ -103,18 +105,11 @@ class ReplayBuffer:
 
         Raises BadInput for float frames that hold NaN or leave 0..255.
         """
-        raw = self.read(name, start, stop)
-        if raw.dtype == np.uint8:
-            return raw
-        out = np.empty(raw.shape, np.uint8)
-        for target, frame in zip(out, raw, strict=True):  # one frame at a time: no second float chunk
-            if not (frame.min() >= 0 and frame.max() <= 255):  # written so that NaN fails
-                raise BadInput(
-                    f"{self.path}/data/{name} [{start}:{stop}] holds NaN or values outside 0..255 "
-                    f"({frame.min()} to {frame.max()}); frames are uint8, or float in 0..255"
-                )
-            np.rint(frame, casting="unsafe", out=target)
-        return out
+        return to_uint8(self.read(name, start, stop), f"{self.path}/data/{name} [{start}:{stop}]")
+
+    def reopen(self) -> ReplayBuffer:
+        """The same store opened anew, unchecked: a process must not share file handles with its parent."""
+        return ReplayBuffer(self.path, open_store(self.path), self.episode_ends)
 
     def episode(self, index: int) -> slice:
         """The frames of episode `index`. Raises BadInput when there is no such episode."""
@@ -150,8 +145,8 @@ class ReplayBuffer:
             if length != self.n_frames:
                 raise BadInput(
                     f"{self.path}: data/{name} has {length} frames and meta/episode_ends ends at "
-                    f"{self.n_frames}; they must agree (an unfinished store is finished by running the command "
-                    "that writes it again)"
+                    f"{self.n_frames}; they must agree (an unfinished store is finished by the command that "
+                    "wrote it)"
                 )
         if "img" in self._arrays:
             self._check_images()
@@ -165,7 +160,11 @@ class ReplayBuffer:
 
     def _check_images(self) -> None:
         array = self.array("img")
-        if array.ndim != 4 or array.shape[-1] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+        if (
+            array.ndim != 4
+            or array.shape[-1] != 3
+            or not (array.dtype == np.uint8 or array.dtype.kind == "f")
+        ):
             raise BadInput(
                 f"{self.path}: data/img is {array.shape} {array.dtype}; frames must be (N, H, W, 3), "
                 "uint8 or float in 0..255"
@@ -174,8 +173,8 @@ class ReplayBuffer:
             first = self.read("img", 0, 1)
             if 0 < first.max() <= 1:
                 raise BadInput(
-                    f"{self.path}: data/img is {array.dtype} in 0..1; frames must be uint8, or float in 0..255 "
-                    "(multiply by 255)"
+                    f"{self.path}: data/img is {array.dtype} in 0..1; frames must be uint8, or float in "
+                    "0..255 (multiply by 255)"
                 )
 
     def _check_finite(self, name: str) -> None:
@@ -186,9 +185,24 @@ class ReplayBuffer:
         if bad.any():
             frame = int(np.argmax(bad))
             raise BadInput(
-                f"{self.path}: data/{name} holds NaN or infinite values in {int(bad.sum())} frames, the first "
-                f"is frame {frame} (episode {int(self.episode_of(np.array(frame)))}); remove these episodes"
+                f"{self.path}: data/{name} holds NaN or infinite values in {int(bad.sum())} frames, first in "
+                f"frame {frame} (episode {int(self.episode_of(np.array(frame)))}); remove these episodes"
             )
+
+
+def to_uint8(frames: NDArray[Any], place: str) -> NDArray[np.uint8]:
+    """Frames in the stored dtype (uint8, or float in 0..255) as uint8; `place` is for the error message."""
+    if frames.dtype == np.uint8:
+        return frames
+    out = np.empty(frames.shape, np.uint8)
+    for target, frame in zip(out, frames, strict=True):  # one frame at a time: no second float chunk
+        if not (frame.min() >= 0 and frame.max() <= 255):  # written so that NaN fails
+            raise BadInput(
+                f"{place} holds NaN or values outside 0..255 ({frame.min()} to {frame.max()}); frames are "
+                "uint8, or float in 0..255"
+            )
+        np.copyto(target, np.rint(frame), casting="unsafe")
+    return out
 
 
 def _episode_ends(path: str | Path, array: zarr.Array) -> NDArray[np.int64]:

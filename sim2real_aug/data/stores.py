@@ -68,13 +68,15 @@ def reading(place: str) -> Iterator[None]:
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        raise BadInput(f"{place} cannot be read ({one_line(error)}); copy or download the store again") from error
+        raise BadInput(
+            f"{place} cannot be read ({one_line(error)}); copy or download the store again"
+        ) from error
 
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """Raise BadInput when something stands at `path`, or remove it when `overwrite`.
+    """Raise BadInput when something stands at `path` that may not be replaced.
 
-    Only zarr stores are ever removed: a mistyped path must not cost the user a folder of something else.
+    Only zarr stores ever may: a mistyped path must not cost the user a folder of something else.
     """
     target = Path(path)
     if not target.exists():
@@ -82,14 +84,25 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
     if not overwrite:
         raise BadInput(f"{path} exists; choose another path, or --overwrite to replace it")
     if target.is_file():
-        if not zipfile.is_zipfile(target):
-            raise BadInput(f"{path} exists and is not a zarr store; --overwrite replaces zarr stores only")
-        target.unlink()
-        return
-    is_store = any((target / name).exists() for name in (".zgroup", "zarr.json"))
-    if not is_store and any(target.iterdir()):
+        is_store = is_zip(target) and zipfile.is_zipfile(target)
+    else:
+        is_store = not any(target.iterdir()) or any((target / n).exists() for n in (".zgroup", "zarr.json"))
+    if not is_store:
         raise BadInput(f"{path} exists and is not a zarr store; --overwrite replaces zarr stores only")
-    shutil.rmtree(target)
+
+
+def remove_store(path: Path) -> None:
+    """Remove what stands at `path`, if anything; `refuse_existing` must have been asked."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def partial_folder(path: str | Path) -> Path:
+    """Where a store is built that appears at `path` only when it is complete."""
+    target = Path(path)
+    return target.with_name(f"{target.name}.partial")
 
 
 def create_group(path: Path, zarr_format: int) -> zarr.Group:
@@ -152,7 +165,9 @@ def damaged_chunk(array: zarr.Array) -> str | None:
     root = local_root(array)
     if root is None:
         return None
-    blosc = array.shards is None and any(type(c).__name__ in ("Blosc", "BloscCodec") for c in array.compressors)
+    blosc = array.shards is None and any(
+        type(c).__name__ in ("Blosc", "BloscCodec") for c in array.compressors
+    )
     for key in chunk_keys(array):
         path = root / key
         if not path.is_file():
@@ -175,10 +190,10 @@ def local_root(node: zarr.Array | zarr.Group) -> Path | None:
 
 
 def pack(folder: Path, target: Path) -> None:
-    """Move a finished folder store to `target`: renamed, or packed without further compression for .zip."""
-    for leftover in folder.rglob("*.partial"):  # zarr's temporary files of a killed run
-        leftover.unlink()
+    """Move a finished folder store to `target`, over what stands there; packed, uncompressed, for .zip."""
+    remove_leftovers(folder)
     if not is_zip(target):
+        remove_store(target)
         folder.rename(target)
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -191,3 +206,9 @@ def pack(folder: Path, target: Path) -> None:
                 shutil.copyfileobj(source, sink)
     temporary.replace(target)
     shutil.rmtree(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove zarr's temporary files, which a killed run leaves behind."""
+    for leftover in folder.rglob("*.partial"):
+        leftover.unlink()

@@ -24,7 +24,10 @@ from sim2real_aug.data.stores import (
     is_zip,
     one_line,
     pack,
+    partial_folder,
     refuse_existing,
+    remove_leftovers,
+    remove_store,
     writable,
 )
 from sim2real_aug.errors import BadInput
@@ -67,6 +70,7 @@ class ReplayBufferWriter:
             raise BadInput(f"zarr_format must be 2 or 3; got {zarr_format!r}")
         for place in {target, folder}:
             refuse_existing(place, overwrite)
+            remove_store(place)
         group = create_group(folder, zarr_format)
         group.create_group("data")
         meta = group.create_group("meta")
@@ -95,10 +99,11 @@ class ReplayBufferWriter:
         n_frames = int(written[complete - 1]) if complete else 0
         for name, array in group["data"].arrays():
             if array.shape[0] < n_frames:
-                raise BadInput(f"{path}: data/{name} has {array.shape[0]} frames, episode_ends says {n_frames}")
+                raise BadInput(
+                    f"{path}: data/{name} has {array.shape[0]} frames, episode_ends says {n_frames}"
+                )
             array.resize((n_frames, *array.shape[1:]))
-        for leftover in folder.rglob("*.partial"):
-            leftover.unlink()
+        remove_leftovers(folder)
         return cls(target, folder, group, chunk_frames)
 
     @property
@@ -117,7 +122,7 @@ class ReplayBufferWriter:
         self._group.attrs.update(dict(attrs))
 
     def append_episode(self, episode: Mapping[str, NDArray[Any]]) -> None:
-        """Add one episode: arrays (n, ...) of one length n >= 1, the same names and trailing shapes each time.
+        """Add one episode: arrays (n, ...) of one length n >= 1, of the same names and kinds each time.
 
         Raises BadInput before anything is written when they do not fit the store.
         """
@@ -138,7 +143,9 @@ class ReplayBufferWriter:
     def _check(self, arrays: Mapping[str, NDArray[Any]]) -> int:
         lengths = {name: len(value) if value.ndim else 0 for name, value in arrays.items()}
         if not lengths or len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
-            raise BadInput(f"the arrays of an episode must have one common length of at least 1; got {lengths}")
+            raise BadInput(
+                f"the arrays of an episode must have one common length of at least 1; got {lengths}"
+            )
         if self.n_episodes and set(arrays) != set(self._arrays):
             raise BadInput(f"every episode needs the arrays {sorted(self._arrays)}; got {sorted(arrays)}")
         for name, value in arrays.items():
@@ -151,8 +158,8 @@ class ReplayBufferWriter:
             kept = self._arrays.get(name)
             if kept is not None and (kept.shape[1:] != value.shape[1:] or kept.dtype != value.dtype):
                 raise BadInput(
-                    f"array '{name}' must be (n, {', '.join(map(str, kept.shape[1:]))}) {kept.dtype} as in the "
-                    f"episodes before; got {value.shape} {value.dtype}"
+                    f"array '{name}' must be (n, {', '.join(map(str, kept.shape[1:]))}) {kept.dtype} as in "
+                    f"the episodes before; got {value.shape} {value.dtype}"
                 )
         return next(iter(lengths.values()))
 
@@ -177,5 +184,4 @@ class ReplayBufferWriter:
 
 def _folder_of(path: str | Path) -> Path:
     """Where a store is built: the path itself, or a folder beside a .zip."""
-    target = Path(path)
-    return target.with_name(f"{target.name}.partial") if is_zip(path) else target
+    return partial_folder(path) if is_zip(path) else Path(path)

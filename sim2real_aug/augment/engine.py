@@ -1,0 +1,280 @@
+"""Relabelling a replay buffer: every frame goes through the editor, everything else stays as it is.
+
+The store is built in `OUT.partial` and appears at OUT only when complete. The unit of work is a chunk of
+data/img: it is read, edited batch by batch in place, and written as one file; the file's presence is the mark
+that the chunk is done. So a run killed at any moment is taken up by the same command, and at most one chunk
+and one batch of frames are in memory. The edit of a frame depends on (editor, settings, seed, episode, frame).
+
+Legend: N frames, B frames of a batch, H W pixels of the store, S of the editor, P photos.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+from zarr.storage import LocalStore
+
+from sim2real_aug.augment.carry import carry, keys_to_carry
+from sim2real_aug.augment.gate import Verdict, judge_edits
+from sim2real_aug.augment.provenance import ATTRIBUTE, as_photo_set, describe, differences
+from sim2real_aug.augment.settings import AugmentSettings, episode_range
+from sim2real_aug.data.photos import PhotoSet
+from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
+from sim2real_aug.data.stores import (
+    chunk_keys,
+    create_array,
+    is_url,
+    pack,
+    partial_folder,
+    refuse_existing,
+    remove_leftovers,
+    remove_store,
+    time_chunk,
+    writable,
+)
+from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.progress import progress, say
+from sim2real_aug.seeding import numpy_generator, torch_generator
+
+SCORES, VERDICT = "edit_score", "edit_ok"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One augmentation, ready to run. edited: the frames (of all N) that the editor gets."""
+
+    buffer: ReplayBuffer
+    editor: Any
+    judge: Any
+    photos: Tensor  # (P, 3, S, S) float32 in [0, 1]
+    settings: AugmentSettings
+    edited: range
+
+
+def augment(
+    dataset: str | Path,
+    editor: Any,
+    out: str | Path,
+    settings: AugmentSettings | None = None,
+    photos: PhotoSet | NDArray[np.uint8] | None = None,
+    judge: Any = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the edited copy of `dataset` to `out` (a folder, or a .zip) and return a summary (JSON values).
+
+    photos: visual prompts, the editor's own when None. judge: scores the edits and feeds the gate; without
+    one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2) float32,
+    structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame is an
+    edit that passed the gate; and the root attribute "augmentation".
+
+    Raises BadInput before anything is written: a bad store, no photos, an existing `out` without `overwrite`,
+    or an unfinished `out` of other settings. Raises Fault when the editor gives NaN.
+    """
+    settings = settings or AugmentSettings()
+    target, folder = Path(out), partial_folder(out)
+    _refuse_target(dataset, out, overwrite)
+    work, record = _prepare(dataset, editor, settings, photos, judge)
+    root = _take_up(folder, record, overwrite) or _begin(folder, work, record)
+    started = time.monotonic()
+    n_new = _edit_all(work, root)
+    seconds = time.monotonic() - started
+    ok, scores = root[f"data/{VERDICT}"][:], root[f"data/{SCORES}"][:]
+    pack(folder, target)
+    return {
+        "path": str(out),
+        "frames": work.buffer.n_frames,
+        "frames_edited": len(work.edited),
+        "frames_edited_now": n_new,
+        "frames_passed": int(ok.sum()),
+        "structural_score": _mean(scores[:, 0]),
+        "semantic_score": _mean(scores[:, 1]),
+        "seconds": round(seconds, 2),
+        "frames_per_second": round(n_new / seconds, 2) if n_new else None,
+        "settings": asdict(settings),
+    }
+
+
+def _mean(scores: NDArray[np.float32]) -> float | None:
+    return None if np.isnan(scores).all() else float(np.nanmean(scores))
+
+
+def _refuse_target(dataset: str | Path, out: str | Path, overwrite: bool) -> None:
+    if is_url(out):
+        raise BadInput(f"{out} is a URL; stores are written to the local disk only")
+    if not is_url(dataset) and Path(out).resolve() == Path(dataset).resolve():
+        raise BadInput(f"{out} is the dataset itself; choose another --out")
+    refuse_existing(out, overwrite)
+
+
+def _prepare(
+    dataset: str | Path,
+    editor: Any,
+    settings: AugmentSettings,
+    photos: PhotoSet | NDArray[np.uint8] | None,
+    judge: Any,
+) -> tuple[_Work, dict[str, Any]]:
+    buffer = ReplayBuffer.open(dataset)
+    if settings.image_name not in buffer.image_names:
+        raise BadInput(
+            f"{dataset}: data/{settings.image_name} does not hold (N, H, W, 3) frames; arrays that do: "
+            f"{', '.join(buffer.image_names) or 'none'}"
+        )
+    chosen = episode_range(settings.episodes, buffer.n_episodes)
+    edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
+    given = photos if photos is not None else getattr(editor, "photos", None)
+    if given is None or len(given) == 0:
+        raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
+    prompts = as_photo_set(given)
+    images = _resized(_to_tensor(prompts.images), editor.image_size)
+    record = describe(buffer, editor, prompts, judge, settings)
+    return _Work(buffer, editor, judge, images, settings, edited), record
+
+
+def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:
+    """The unfinished store at `folder` when it was begun with the same `record`; None when there is none.
+
+    An unfinished store of other settings is refused, or removed when `overwrite`.
+    """
+    if not folder.exists():
+        return None
+    refuse_existing(folder, overwrite=True)  # something that is no store is never touched
+    try:
+        root = zarr.open_group(LocalStore(folder), mode="r+")
+        begun = root.attrs.get(ATTRIBUTE)
+    except (OSError, ValueError, KeyError):
+        begun = None
+    if begun is not None and not (changed := differences(begun, record)):
+        say(f"continuing {folder}")
+        remove_leftovers(folder)
+        return root
+    if begun is not None and not overwrite:
+        raise BadInput(
+            f"{folder} is an unfinished augmentation with another {', '.join(changed)}; finish it with the "
+            "command that began it, choose another --out, or --overwrite to drop it"
+        )
+    remove_store(folder)
+    return None
+
+
+def _begin(folder: Path, work: _Work, record: dict[str, Any]) -> zarr.Group:
+    """The new, still empty store: root attributes that say how it is made."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        root = zarr.open_group(LocalStore(folder), mode="w-", zarr_format=work.buffer.zarr_format)
+        root.attrs.update({**work.buffer.attrs, ATTRIBUTE: record})
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written ({error}); choose another --out") from error
+    return root
+
+
+def _edit_all(work: _Work, root: zarr.Group) -> int:
+    """Fill the store; returns the number of frames edited now (not by an earlier, interrupted run)."""
+    image = f"data/{work.settings.image_name}"
+    source = work.buffer.array(work.settings.image_name)
+    step = time_chunk(source)
+    store = LocalStore(root.store.root)
+    keys = keys_to_carry(work.buffer.group, (f"data/{SCORES}", f"data/{VERDICT}"))
+    chunks = {key for index in range(-(-len(source) // step)) for key in _keys(source, image, index)}
+    carry(work.buffer.group, store, [key for key in keys if key not in chunks])
+    _require_arrays(root["data"], work.buffer.n_frames, step)
+    target = writable(root[image])
+    done = 0
+    with progress("augment", len(work.edited), unit="frames") as bar:
+        for index, start in enumerate(range(0, len(source), step)):
+            stop = min(start + step, len(source))
+            n_edited = len(range(max(start, work.edited.start), min(stop, work.edited.stop)))
+            if all((Path(store.root) / key).exists() for key in _keys(source, image, index)):
+                bar.advance(n_edited)
+                continue
+            scores, ok = np.full((stop - start, 2), np.nan, np.float32), np.zeros(stop - start, bool)
+            if n_edited:
+                frames = work.buffer.read(work.settings.image_name, start, stop)
+                for size in _edit_chunk(work, frames, start, scores, ok):
+                    bar.advance(size)
+            writable(root[f"data/{SCORES}"])[start:stop] = scores
+            writable(root[f"data/{VERDICT}"])[start:stop] = ok
+            if n_edited:
+                target[start:stop] = frames
+                done += n_edited
+            else:
+                carry(work.buffer.group, store, _keys(source, image, index))
+    return done
+
+
+def _keys(source: zarr.Array, image: str, index: int) -> list[str]:
+    """Keys of the image chunks of time-chunk `index`, relative to the root group."""
+    return [image + "/" + key.removeprefix(f"{source.path}/") for key in chunk_keys(source, index)]
+
+
+def _require_arrays(data: zarr.Group, n_frames: int, step: int) -> None:
+    for name, shape, dtype in ((SCORES, (n_frames, 2), np.float32), (VERDICT, (n_frames,), np.bool_)):
+        if name not in data:
+            create_array(data, name, shape, np.dtype(dtype), step)
+
+
+def _edit_chunk(
+    work: _Work, frames: NDArray[Any], start: int, scores: NDArray[np.float32], ok: NDArray[np.bool_]
+) -> Iterator[int]:
+    """Edit the frames (n, H, W, 3) from number `start` on in place, batch by batch; yields batch sizes."""
+    stop = start + len(frames)
+    todo = np.arange(max(start, work.edited.start), min(stop, work.edited.stop))
+    size = work.settings.batch_size
+    place = f"{work.buffer.path}/data/{work.settings.image_name} [{start}:{stop}]"
+    for first in range(0, len(todo), size):
+        numbers = todo[first : first + size]
+        rows = slice(numbers[0] - start, numbers[-1] + 1 - start)
+        edits, verdict = _edit_batch(work, to_uint8(frames[rows], place), numbers)
+        frames[rows] = edits
+        ok[rows] = True if verdict is None else verdict.ok
+        if verdict is not None:
+            scores[rows] = verdict.scores
+        yield len(numbers)
+
+
+@torch.no_grad()
+def _edit_batch(
+    work: _Work, frames: NDArray[np.uint8], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], Verdict | None]:
+    """Edit frames (B, H, W, 3) uint8 whose numbers in the store are (B,); the verdict is None without judge."""
+    editor, seed = work.editor, work.settings.seed
+    episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
+    noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
+    choice = [int(numpy_generator(seed, "photo", int(e)).integers(len(work.photos))) for e in episodes]
+    photos = work.photos[np.array(choice)[position]].to(editor.device)
+    source = _resized(_to_tensor(frames), editor.image_size).to(editor.device)
+    edits = editor.edit(source, photos, torch.cat(noise)[position].to(editor.device))
+    if not torch.isfinite(edits).all():
+        raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
+    shown = _to_frames(_resized(edits, frames.shape[1:3]))
+    if work.judge is None:
+        return shown, None
+    judged = _resized(_to_tensor(shown), editor.image_size).to(editor.device)  # what is stored is judged
+    return shown, judge_edits(source, photos, judged, work.judge, work.settings)
+
+
+def _to_tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) uint8 → (B, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def _to_frames(images: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) float in [0, 1] → (B, H, W, 3) uint8."""
+    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:
+    """(B, 3, H, W) at `size` (one number for a square), untouched when it has it already."""
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(images.shape[-2:]) == wanted:
+        return images
+    return F.interpolate(images, wanted, mode="bilinear", antialias=True)

@@ -1,0 +1,72 @@
+"""How an edited store was made: what is written into its attributes, and compared before a run is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import sim2real_aug
+from sim2real_aug.augment.settings import AugmentSettings
+from sim2real_aug.data.photos import PhotoSet
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+
+ATTRIBUTE = "augmentation"
+# These may differ between an interrupted run and its resumption: they do not change what is made.
+FREE = ("batch_size", "version", "source", "editor")
+
+
+def weights_hash(parts: Mapping[str, Any]) -> str:
+    """One hash (hex) of the weights and the configurations of all components, whatever their device."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, part in sorted(parts.items()):
+        digest.update(name.encode())
+        if isinstance(part, torch.nn.Module):
+            for key, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(raw.numpy().data)
+        if isinstance(config := getattr(part, "config", None), Mapping):
+            named = {k: v for k, v in config.items() if not k.startswith("_")}
+            digest.update(json.dumps(named, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def describe(
+    buffer: ReplayBuffer, editor: Any, photos: PhotoSet, judge: Any, settings: AugmentSettings
+) -> dict[str, Any]:
+    """The record that goes into the store's root attribute "augmentation" (JSON values)."""
+    judge_parts = None if judge is None else {"judge": judge, **getattr(judge, "components", {})}
+    return {
+        "version": sim2real_aug.__version__,
+        "source": str(buffer.path),
+        "source_hash": buffer.content_hash(),
+        "editor": str(getattr(editor, "name_or_path", "")),
+        "editor_hash": weights_hash(editor.components),
+        "edit_settings": dataclasses.asdict(editor.edit_settings),
+        "photos": dict(zip(photos.names, photos.hashes, strict=True)),
+        "judge_hash": judge_parts and weights_hash(judge_parts),
+        **dataclasses.asdict(settings),
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of what would make other frames."""
+    plain = json.loads(json.dumps(dict(new)))
+    keys = sorted({*old, *plain} - set(FREE))
+    return [key for key in keys if old.get(key) != plain.get(key)]
+
+
+def as_photo_set(photos: PhotoSet | NDArray[np.uint8]) -> PhotoSet:
+    """Bare images (P, S, S, 3) uint8 as a PhotoSet, with hashes of their pixels."""
+    if isinstance(photos, PhotoSet):
+        return photos
+    images = np.asarray(photos)
+    hashes = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+    return PhotoSet(images, tuple(f"photo-{i}" for i in range(len(images))), tuple(hashes))

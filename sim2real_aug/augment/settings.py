@@ -1,0 +1,62 @@
+"""What a user sets for `augment`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sim2real_aug.errors import BadInput
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Settings of one augmentation; every one but batch_size decides what the frames look like.
+
+    episodes: "A:B", the episodes to edit, Python's slice rule; None edits all. The others keep their frames.
+    batch_size: frames the editor takes at once.
+    seed: of noise and choice of photo, both drawn once an episode so that an episode looks steady.
+    image_name: the array under data/ that is edited.
+    region: phrase for the part whose outline an edit must keep.
+    min_region_iou: least overlap (0..1) of that outline in source and edit; None does not ask.
+    max_structural, max_semantic: greatest scores (distances, DESIGN section 5) that pass; None does not ask.
+    lambda_outside: weight of changes outside the regions in the semantic score (the paper's 0.05).
+    """
+
+    episodes: str | None = None
+    batch_size: int = 16
+    seed: int = 0
+    image_name: str = "img"
+    region: str = "block"
+    min_region_iou: float | None = 0.5
+    max_structural: float | None = None
+    max_semantic: float | None = None
+    lambda_outside: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise BadInput(f"batch_size must be at least 1; got {self.batch_size}")
+        if self.min_region_iou is not None and not 0 <= self.min_region_iou <= 1:
+            raise BadInput(f"min_region_iou must be in 0..1, or null; got {self.min_region_iou}")
+        for name in ("max_structural", "max_semantic"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise BadInput(f"{name} must not be negative, or null; got {limit}")
+
+
+def episode_range(episodes: str | None, n_episodes: int) -> range:
+    """The episodes that "A:B" means of `n_episodes`; either side may be left out or negative.
+
+    Raises BadInput for another form, and when no episode is left.
+    """
+    if episodes is None:
+        return range(n_episodes)
+    parts = re.fullmatch(r"(-?\d*):(-?\d*)", episodes.strip())
+    if parts is None or "-" in parts.groups():
+        raise BadInput(f"episodes must be A:B, such as 0:5; got '{episodes}'")
+    start, stop = (int(part) if part else None for part in parts.groups())
+    chosen = range(n_episodes)[start:stop]
+    if not chosen:
+        raise BadInput(
+            f"episodes {episodes} selects none of the {n_episodes} episodes (0 to {n_episodes - 1})"
+        )
+    return chosen

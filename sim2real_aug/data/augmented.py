@@ -1,0 +1,193 @@
+"""A wrapper that mixes edited frames into any torch Dataset of dicts.
+
+    dataset = AugmentedDataset(dataset, "edited.zarr", probability=0.5, image_keys=["obs.image"])
+
+Each item is edited as a whole or not at all, by a draw that depends on (seed, epoch, item) only: the same
+whatever the number of DataLoader workers. Frames that the quality gate refused keep the original.
+Legend: T frames in an item's window, H W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Dataset
+
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.errors import BadInput
+from sim2real_aug.seeding import derive_seed
+
+SEED_RANGE = 2.0**63  # derive_seed gives 63 bits
+
+
+def draws_edit(seed: int, epoch: int, item: int, probability: float) -> bool:
+    """Whether item number `item` shows its edited frames in this epoch."""
+    return derive_seed(seed, "augmented", epoch, item) / SEED_RANGE < probability
+
+
+class AugmentedDataset(Dataset[dict[str, Any]]):
+    """`dataset` with the images of some items replaced by the edited frames of `edited_store`.
+
+    image_keys: where the images are in an item, dots for nested dicts ("obs.image"). An image is (H, W, 3),
+        (3, H, W) or a window of T of them, numpy or torch; H and W are the store's, which settles the layout.
+        uint8 images are 0..255; float images are 0..`float_max`. What comes back is of the same kind.
+    frame_index: function from the item's number to its frame indices in the store, an int or (T,); by default
+        item["frame_index"] is read.
+    image_name: which array of the store holds the edited frames.
+    in_memory: read all edited frames into memory once (uint8), instead of a chunk for each item.
+
+    Attributes that are not its own are the wrapped dataset's (`get_normalizer` and the like). Raises BadInput
+    for a store that does not fit, a missing key, or an image of another size or range than declared.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[dict[str, Any]],
+        edited_store: str | Path,
+        probability: float = 0.5,
+        image_keys: Sequence[str] = ("img",),
+        seed: int = 0,
+        frame_index: Callable[[int], ArrayLike] | None = None,
+        image_name: str = "img",
+        float_max: float = 1.0,
+        in_memory: bool = False,
+    ) -> None:
+        if not 0 <= probability <= 1:
+            raise BadInput(f"probability must be in [0, 1]; got {probability}")
+        if isinstance(image_keys, str):
+            raise BadInput(f"image_keys must be a list of keys; got the string '{image_keys}'")
+        if float_max <= 0:
+            raise BadInput(f"float_max must be positive; got {float_max}")
+        self.dataset, self.probability, self.seed = dataset, probability, seed
+        self.image_keys, self.image_name = tuple(image_keys), image_name
+        self.frame_index, self.float_max = frame_index, float_max
+        self._buffer = ReplayBuffer.open(edited_store)
+        self._frame_shape = tuple(self._buffer.array(image_name).shape[1:])
+        self._ok: NDArray[np.bool_] = np.ones(self._buffer.n_frames, dtype=np.bool_)
+        if "edit_ok" in self._buffer.names:
+            self._ok &= self._buffer.read("edit_ok").astype(np.bool_)
+        self._frames = self._buffer.images(name=image_name) if in_memory else None
+        self._pid = os.getpid()
+        # shared memory, so that set_epoch reaches persistent workers
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew which items are edited; call it before each epoch. Reaches running workers."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:
+            index += len(self)
+        item = self.dataset[index]
+        if not isinstance(item, Mapping):
+            raise BadInput(f"the wrapped dataset must give dicts; item {index} is a {type(item).__name__}")
+        item = dict(item)
+        if not draws_edit(self.seed, self.epoch, index, self.probability):
+            return item
+        frames = self._frame_indices(index, item)
+        use = self._ok[frames]
+        if use.any():
+            edited = self._edited(frames)
+            for key in self.image_keys:
+                self._replace(item, key, edited, use)
+        return item
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "dataset":
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_buffer": self._buffer.path, "_pid": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._buffer = ReplayBuffer.open(state["_buffer"])
+        self._pid = os.getpid()
+
+    def _frame_indices(self, index: int, item: Mapping[str, Any]) -> NDArray[np.int64]:
+        if self.frame_index is not None:
+            given = self.frame_index(index)
+        elif "frame_index" in item:
+            given = item["frame_index"]
+        else:
+            raise BadInput(
+                f"item {index} has no key 'frame_index' (it has {sorted(item)}); add it, or pass "
+                "frame_index=function from item number to frame indices"
+            )
+        frames = np.asarray(given)
+        if frames.dtype.kind not in "iu" or frames.ndim > 1 or frames.size == 0:
+            raise BadInput(f"frame indices must be an int or (T,) ints; item {index} gives {frames!r:.80}")
+        if frames.min() < 0 or frames.max() >= self._buffer.n_frames:
+            raise BadInput(
+                f"item {index} asks for frames {frames.min()} to {frames.max()}; {self._buffer.path} has "
+                f"{self._buffer.n_frames}"
+            )
+        return frames.astype(np.int64)
+
+    def _edited(self, frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The edited frames (H, W, 3) or (T, H, W, 3) uint8."""
+        if self._frames is not None:
+            return self._frames[frames]
+        if self._pid != os.getpid():  # a forked worker: the parent's file handles are not its own
+            self._buffer, self._pid = self._buffer.reopen(), os.getpid()
+        first, last = int(frames.min()), int(frames.max())
+        if last - first < 4 * max(frames.size, 1):
+            return self._buffer.images(first, last + 1, self.image_name)[frames - first]
+        unique, where = np.unique(frames, return_inverse=True)
+        read = [self._buffer.images(f, f + 1, self.image_name) for f in unique.tolist()]
+        return np.concatenate(read)[where]
+
+    def _replace(
+        self, item: dict[str, Any], key: str, edited: NDArray[np.uint8], use: NDArray[np.bool_]
+    ) -> None:
+        """Put `edited` at the dotted `key` where `use`, leaving the wrapped dataset's own objects alone."""
+        *path, last = key.split(".")
+        for part in path:
+            if not isinstance(item.get(part), Mapping):
+                raise BadInput(f"items have no '{key}': '{part}' is not a dict; keys there: {sorted(item)}")
+            item[part] = dict(item[part])
+            item = item[part]
+        if last not in item:
+            raise BadInput(f"items have no image '{key}'; keys there: {sorted(item)}")
+        original = item[last]
+        array = original.numpy(force=True) if torch.is_tensor(original) else np.asarray(original)
+        mixed = self._like(array, edited, key)
+        mixed = np.where(use.reshape((*use.shape, 1, 1, 1)), mixed, array)
+        item[last] = torch.from_numpy(mixed).to(original.device) if torch.is_tensor(original) else mixed
+
+    def _like(self, array: NDArray[Any], edited: NDArray[np.uint8], key: str) -> NDArray[Any]:
+        """`edited` in the layout, dtype and range of the item's own `array`."""
+        height, width, channels = self._frame_shape
+        window = edited.shape[:-3]
+        if array.shape == (*window, channels, height, width):
+            edited = np.moveaxis(edited, -1, -3)
+        elif array.shape != (*window, height, width, channels):
+            raise BadInput(
+                f"image '{key}' is {array.shape}; {(*window, height, width, channels)} or channels first is "
+                "needed for its frame indices (wrap the dataset before cropping and resizing)"
+            )
+        if array.dtype == np.uint8:
+            return np.ascontiguousarray(edited)
+        if array.dtype.kind != "f":
+            raise BadInput(f"image '{key}' is {array.dtype}; uint8 or float is needed")
+        if array.min() < 0 or array.max() > self.float_max * 1.001:
+            raise BadInput(
+                f"image '{key}' spans {array.min():g}..{array.max():g}, float images must be in "
+                f"0..{self.float_max:g} (float_max); wrap the dataset before normalising, or pass "
+                "float_max=255"
+            )
+        return (edited / np.float64(255 / self.float_max)).astype(array.dtype)

@@ -1,0 +1,197 @@
+"""Photos of the real bench, brought to the editor's square size.
+
+Legend: P photos, S pixels a side. A photo with four workspace corners in `photos.yaml` is rectified to the
+simulator's top-down view; any other is cropped to its central square. `photos.yaml`:
+
+    corners: [[x, y], [x, y], [x, y], [x, y]]   # of every photo: a fixed camera
+    photos:
+      bench-2.jpg: [[x, y], ...]                # of this photo
+
+Corners are of the workspace as the simulator draws it: top left, top right, bottom right, bottom left, in
+pixels of the upright photo, (0, 0) being the outer corner of its first pixel. `name.mask.png` beside
+`name.jpg` (same size, white = the object) goes through the same geometry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sim2real_aug.data.stores import one_line
+from sim2real_aug.errors import BadInput, unknown_name
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIX = ".mask.png"
+SIXTEEN_TO_EIGHT_BIT = 257.0  # 65535 / 255
+MAX_SUPERSAMPLING = 8
+
+Corners = NDArray[np.float32]  # (4, 2) x, y in pixels
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos of one folder.
+
+    images: (P, S, S, 3) uint8 RGB. names: file names, sorted. hashes: of the files' bytes (hex).
+    masks: name → (S, S) bool for the photos that have one; None when none has.
+    """
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    masks: Mapping[str, NDArray[np.bool_]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
+    """All photos directly in `folder`, at size x size.
+
+    Raises BadInput for a missing or empty folder, an unreadable photo or mask, and wrong corners.
+    """
+    root = Path(folder)
+    if size < 1:
+        raise BadInput(f"photo size must be at least 1 pixel; got {size}")
+    if not root.is_dir():
+        raise BadInput(f"no photo folder at {root}; give a folder of {', '.join(SUFFIXES)} files")
+    files = sorted(f for f in root.iterdir() if _is_photo(f))
+    if not files:
+        raise BadInput(f"{root} holds no photos; put {', '.join(SUFFIXES)} files directly into it")
+    corners = _read_corners(root / "photos.yaml", [file.name for file in files])
+    images, masks = [], {}
+    for file in files:
+        picture = read_photo(file)
+        images.append(to_square(picture, size, corners.get(file.name)))
+        mask_file = file.with_name(file.stem + MASK_SUFFIX)
+        if mask_file.exists():
+            masks[file.name] = _square_mask(mask_file, picture.shape[:2], size, corners.get(file.name))
+    hashes = tuple(hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files)
+    return PhotoSet(np.stack(images), tuple(file.name for file in files), hashes, masks or None)
+
+
+def read_photo(file: Path) -> NDArray[np.uint8]:
+    """One photo as (h, w, 3) uint8 RGB, upright (EXIF), whatever its mode; alpha is laid on white.
+
+    Raises BadInput for a file that is no whole image.
+    """
+    try:
+        with Image.open(file) as opened:
+            opened.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(opened)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadInput(f"photo {file} cannot be read ({one_line(error)}); replace or remove it") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # 16-bit grey; PIL's own conversion clips it to white
+        values = np.asarray(image, dtype=np.float64)
+        if image.mode.startswith("I"):
+            values = values / SIXTEEN_TO_EIGHT_BIT
+        elif values.size and np.nanmax(values) <= 1:
+            values = values * 255
+        image = Image.fromarray(np.clip(np.nan_to_num(np.rint(values)), 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_square(image: NDArray[np.uint8], size: int, corners: Corners | None = None) -> NDArray[np.uint8]:
+    """(h, w, C) or (h, w) uint8 → size x size: rectified by `corners` (4, 2), else the central square."""
+    if corners is not None:
+        return _rectify(image, size, corners)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return _resize(image[top : top + side, left : left + side], size)
+
+
+def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    # area averages when shrinking; for enlarging OpenCV's area mode is a coarse nearest neighbour
+    how = cv2.INTER_AREA if image.shape[0] >= size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), dtype=np.uint8)
+
+
+def _rectify(image: NDArray[np.uint8], size: int, corners: Corners) -> NDArray[np.uint8]:
+    """The quadrilateral `corners` seen from above. Sampled finely, then averaged: no aliasing."""
+    longest = float(np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).max())
+    fine = size * int(np.clip(np.ceil(longest / size), 1, MAX_SUPERSAMPLING))
+    target = np.array([[0, 0], [fine, 0], [fine, fine], [0, fine]], np.float32)
+    # OpenCV counts from pixel centres, corners are counted from the outer corner of the first pixel
+    matrix = cv2.getPerspectiveTransform(corners - 0.5, target - 0.5)
+    warped = cv2.warpPerspective(
+        image, matrix, (fine, fine), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return _resize(np.asarray(warped, dtype=np.uint8), size)
+
+
+def _square_mask(
+    file: Path, photo_shape: tuple[int, ...], size: int, corners: Corners | None
+) -> NDArray[np.bool_]:
+    mask = read_photo(file).max(axis=-1)
+    if mask.shape != photo_shape:
+        raise BadInput(
+            f"mask {file} is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
+            f"{photo_shape[1]}x{photo_shape[0]}; they must be equal"
+        )
+    return to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners) > 127
+
+
+def _is_photo(file: Path) -> bool:
+    name = file.name.lower()
+    return (
+        file.is_file()
+        and not name.startswith(".")
+        and name.endswith(SUFFIXES)
+        and not name.endswith(MASK_SUFFIX)
+    )
+
+
+def _read_corners(file: Path, names: list[str]) -> dict[str, Corners]:
+    """Corners of each photo that has them, from photos.yaml; empty without that file."""
+    if not file.exists():
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{file} is not readable YAML: {one_line(error)}") from error
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not isinstance(content.get("photos") or {}, dict):
+        raise BadInput(f"{file} must hold `corners:` and/or `photos:` (name: corners); got {content!r:.80}")
+    for key in content:
+        if key not in ("corners", "photos"):
+            raise unknown_name(f"key in {file}", str(key), ["corners", "photos"])
+    shared = content.get("corners")
+    found = {} if shared is None else {name: _corners(file, "corners", shared) for name in names}
+    for name, value in (content.get("photos") or {}).items():
+        if name not in names:
+            raise unknown_name(f"photo in {file}", str(name), names)
+        found[name] = _corners(file, name, value)
+    return found
+
+
+def _corners(file: Path, name: str, value: Any) -> Corners:
+    """Four corners from YAML; they must run clockwise around a convex quadrilateral (y points down)."""
+    rule = "four [x, y] pixels clockwise from the workspace's top left"
+    try:
+        corners = np.array(value, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{file}: {name} must be {rule}; got {value!r:.120}") from error
+    if corners.shape != (4, 2) or not np.isfinite(corners).all():
+        raise BadInput(f"{file}: {name} must be {rule}; got {value!r:.120}")
+    edges = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(edges, -1, axis=0)
+    turns = edges[:, 0] * following[:, 1] - edges[:, 1] * following[:, 0]
+    if not (turns > 0).all():
+        raise BadInput(f"{file}: {name} must be {rule}, around a convex shape; got {corners.tolist()}")
+    return corners
