@@ -1,9 +1,9 @@
 """Relabelling a replay buffer: every frame goes through the editor, everything else stays as it is.
 
 The store is built in `OUT.partial` and appears at OUT only when complete. The unit of work is a chunk of
-data/img: it is read, edited batch by batch in place, and written as one file; the file's presence is the mark
-that the chunk is done. So a run killed at any moment is taken up by the same command, and at most one chunk
-and one batch of frames are in memory. The edit of a frame depends on (editor, settings, seed, episode, frame).
+data/img: it is read, edited batch by batch in place, and written as one file, whose presence marks the chunk
+as done. So a run killed at any moment is taken up by the same command, and at most one chunk and one batch
+of frames are in memory. The edit of a frame depends on (editor, settings, seed, episode, frame) only.
 
 Legend: N frames, B frames of a batch, H W pixels of the store, S of the editor, P photos.
 """
@@ -57,6 +57,7 @@ class _Work:
     editor: Any
     judge: Any
     photos: Tensor  # (P, 3, S, S) float32 in [0, 1]
+    photo_masks: Tensor  # (P, S, S) bool, all False where none was given
     settings: AugmentSettings
     edited: range
 
@@ -73,9 +74,9 @@ def augment(
     """Write the edited copy of `dataset` to `out` (a folder, or a .zip) and return a summary (JSON values).
 
     photos: visual prompts, the editor's own when None. judge: scores the edits and feeds the gate; without
-    one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2) float32,
-    structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame is an
-    edit that passed the gate; and the root attribute "augmentation".
+    one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
+    float32, structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame
+    is an edit that passed the gate; and the root attribute "augmentation".
 
     Raises BadInput before anything is written: a bad store, no photos, an existing `out` without `overwrite`,
     or an unfinished `out` of other settings. Raises Fault when the editor gives NaN.
@@ -137,7 +138,14 @@ def _prepare(
     prompts = as_photo_set(given)
     images = _resized(_to_tensor(prompts.images), editor.image_size)
     record = describe(buffer, editor, prompts, judge, settings)
-    return _Work(buffer, editor, judge, images, settings, edited), record
+    return _Work(buffer, editor, judge, images, _masks(prompts, images), settings, edited), record
+
+
+def _masks(photos: PhotoSet, images: Tensor) -> Tensor:
+    """The masks that came with the photos, at the size of `images` (P, 3, S, S), as (P, S, S) bool."""
+    given, side = photos.masks or {}, photos.images.shape[1:3]
+    masks = np.stack([given.get(name, np.zeros(side, bool)) for name in photos.names])
+    return _resized(torch.from_numpy(masks)[:, None].float(), tuple(images.shape[-2:]))[:, 0] > 0.5
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:
@@ -245,12 +253,13 @@ def _edit_chunk(
 def _edit_batch(
     work: _Work, frames: NDArray[np.uint8], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], Verdict | None]:
-    """Edit frames (B, H, W, 3) uint8 whose numbers in the store are (B,); the verdict is None without judge."""
+    """Edit frames (B, H, W, 3) uint8, numbers (B,) of the store; the verdict is None without judge."""
     editor, seed = work.editor, work.settings.seed
     episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [int(numpy_generator(seed, "photo", int(e)).integers(len(work.photos))) for e in episodes]
-    photos = work.photos[np.array(choice)[position]].to(editor.device)
+    chosen = torch.tensor(choice)[position]
+    photos, photo_masks = work.photos[chosen].to(editor.device), work.photo_masks[chosen].to(editor.device)
     source = _resized(_to_tensor(frames), editor.image_size).to(editor.device)
     edits = editor.edit(source, photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():
@@ -259,7 +268,7 @@ def _edit_batch(
     if work.judge is None:
         return shown, None
     judged = _resized(_to_tensor(shown), editor.image_size).to(editor.device)  # what is stored is judged
-    return shown, judge_edits(source, photos, judged, work.judge, work.settings)
+    return shown, judge_edits(source, photos, photo_masks, judged, work.judge, work.settings)
 
 
 def _to_tensor(frames: NDArray[np.uint8]) -> Tensor:

@@ -26,14 +26,20 @@ class Verdict:
 
 @torch.no_grad()
 def judge_edits(
-    source: Tensor, photos: Tensor, edits: Tensor, judge: Judge, settings: AugmentSettings
+    source: Tensor,
+    photos: Tensor,
+    photo_masks: Tensor,
+    edits: Tensor,
+    judge: Judge,
+    settings: AugmentSettings,
 ) -> Verdict:
     """Scores of the edits (DESIGN section 5) and whether each passes every limit that is set.
 
+    photo_masks: (B, H, W) bool, the part of each photo to take after; all False where none was given.
     Where the judge does not find the region in the source there is no outline to keep: that test is passed.
     """
     scorer = JudgedScores(judge, (settings.region,), settings.lambda_outside)
-    judged = scorer(source, photos, edits[:, None])
+    judged = scorer(source, photos, edits[:, None], photo_masks)
     structural, semantic = judged.structural[:, 0], judged.semantic[:, 0]
     ok = torch.ones_like(structural, dtype=torch.bool)
     if settings.max_structural is not None:

@@ -56,7 +56,5 @@ def episode_range(episodes: str | None, n_episodes: int) -> range:
     start, stop = (int(part) if part else None for part in parts.groups())
     chosen = range(n_episodes)[start:stop]
     if not chosen:
-        raise BadInput(
-            f"episodes {episodes} selects none of the {n_episodes} episodes (0 to {n_episodes - 1})"
-        )
+        raise BadInput(f"episodes {episodes} selects none of episodes 0 to {n_episodes - 1}")
     return chosen

@@ -11,7 +11,6 @@ _HOME = {
     "ReplayBuffer": "replay_buffer",
     "ReplayBufferWriter": "writer",
     "SequenceSampler": "sequences",
-    "convert": "conversion",
     "load_photos": "photos",
     "split_episodes": "sequences",
 }
