@@ -13,7 +13,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -56,8 +56,11 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = 
 
 def _explain(error: Exception, name: str) -> BadInput:
     """One line for the user from hydra's many."""
+    if isinstance(error, OverrideParseException):
+        return BadInput(f"override '{error.override}' cannot be read: give key=value, as in seed=1")
     text = " ".join(str(error).split())
-    unknown = re.search(r"(?:Could not override|Could not append to config\. An item is already at) '([^']+)'", text)
+    refused = r"(?:Could not override|Could not append to config\. An item is already at) '([^']+)'"
+    unknown = re.search(refused, text)
     if unknown:
         key = unknown.group(1)
         nearest = difflib.get_close_matches(key, _dotted_keys(hydra_compose(name)), n=1)
@@ -66,7 +69,8 @@ def _explain(error: Exception, name: str) -> BadInput:
     missing = re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*)", text)
     if missing:
         path, group, options = missing.groups()
-        return unknown_name(group, path.rsplit("/", 1)[-1], re.findall(r"[\w-]+", options.split(" Config ")[0]))
+        known = re.findall(r"[\w-]+", options.split(" Config ")[0])
+        return unknown_name(group, path.rsplit("/", 1)[-1], known)
     return BadInput(text)
 
 

@@ -57,7 +57,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "overrides": (
         Annotated[
             list[str] | None,
-            typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides; --dry-run shows the keys."),
+            typer.Argument(metavar="KEY=VALUE", help="Hydra overrides; --dry-run shows the keys."),
         ],
         None,
     ),

@@ -34,6 +34,7 @@ def doctor(call: Call) -> Summary:
     """Check the installation.
 
     Versions, device, threads, shipped weights, optional extras. Exit code 1 if something is missing.
+
     Example: sim2real-aug doctor
     """
     checks = [*_platform(), *_dependencies(), *_device(), _weights(), *_extras()]

@@ -21,6 +21,7 @@ def evaluate(
     """Run a policy in closed loop and score it.
 
     Success rate and coverage, with a 95 % interval.
+
     Example: sim2real-aug evaluate runs/policy --domain randomized/7
     """
     config = call.compose({"domain": domain, "episodes": episodes, "seed": seed}, policy=policy)

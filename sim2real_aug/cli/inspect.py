@@ -32,7 +32,9 @@ def inspect(
 ) -> Summary:
     """Say what a store, a run or a checkpoint holds.
 
-    A damaged store is an error. Example: sim2real-aug inspect sim.zarr
+    A damaged store is an error.
+
+    Example: sim2real-aug inspect sim.zarr
     """
     place = location(path)
     if isinstance(place, Path):

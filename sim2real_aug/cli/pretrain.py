@@ -18,7 +18,9 @@ def pretrain(
 ) -> Summary:
     """Make the shipped base editor and judge anew.
 
-    It takes hours; their weights come with the package. Example: sim2real-aug pretrain --out runs/pretrain
+    It takes hours; their weights come with the package.
+
+    Example: sim2real-aug pretrain --out runs/pretrain
     """
     config = call.compose({"seed": seed}, out=out)
     from sim2real_aug.pretrain import pretrain as train

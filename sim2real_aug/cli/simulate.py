@@ -23,6 +23,7 @@ def simulate(
     """Record Push-T episodes in a simulated domain.
 
     With --source replay:STORE the states of a store are drawn anew in the domain.
+
     Example: sim2real-aug simulate sim.zarr --episodes 200
     """
     options = {"episodes": episodes, "domain": domain, "source": source, "seed": seed, "workers": workers}

@@ -14,7 +14,7 @@ from sim2real_aug.cli.common import Call, Summary, command, location
 def train_editor(
     call: Call,
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET.zarr]", help="Episodes to edit; none: simulated ones.")
+        str | None, typer.Argument(metavar="DATASET.zarr", help="Episodes to edit; none: simulated ones.")
     ] = None,
     photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Photos of the real scene.")] = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")] = Path("runs/editor"),
@@ -23,6 +23,7 @@ def train_editor(
     """Train the image editor on your photos.
 
     On-policy D3PO with the judges' preferences.
+
     Example: sim2real-aug train-editor sim.zarr --photos my-photos
     """
     config = call.compose({"seed": seed}, dataset=dataset, photos=photos, out=out)

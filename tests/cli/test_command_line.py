@@ -1,0 +1,180 @@
+"""What all commands share: help, one-line errors, exit codes, --json, --dry-run, overrides."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from sim2real_aug.cli import inspect as inspect_command
+from sim2real_aug.cli.app import COMMAND_MODULES, run
+from sim2real_aug.cli.augment import default_output
+from sim2real_aug.cli.common import app, as_json, location
+from sim2real_aug.errors import Fault
+
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+def only_line(text: str) -> str:
+    """The one line that an error may take."""
+    assert text.count("\n") == 1, text
+    return text.strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    assert run([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: sim2real-aug {command}" in shown
+    assert "--json" in shown
+
+
+def test_every_command_module_registers_one_command():
+    assert [module.__name__.rsplit(".", 1)[1].replace("_", "-") for module in COMMAND_MODULES] == COMMANDS
+
+
+def test_help_lists_the_commands_and_nothing_typed_shows_it_too(cli):
+    with_help, bare = cli("--help"), cli()
+    assert with_help.returncode == bare.returncode == 0
+    assert with_help.stdout == bare.stdout
+    assert all(f"\n  {command} " in with_help.stdout for command in COMMANDS)
+
+
+def test_version(cli):
+    assert cli("--version").stdout.startswith("sim2real-aug 0.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["augmnt"], "No such command 'augmnt'. Did you mean 'augment'?"),
+        (["augment"], "Missing argument 'DATASET.zarr'. See sim2real-aug augment --help."),
+        (["simulate", "o.zarr", "--episodes", "many"], "Invalid value for '--episodes'"),
+        (["simulate", "o.zarr", "--speed", "3"], "No such option: --speed"),
+        (["inspect", "nowhere.zarr"], "nowhere.zarr does not exist"),
+        (["evaluate", "run", "domain"], "unexpected argument 'domain'"),
+        (["evaluate", "run", "episods=3"], "unknown configuration key 'episods'. Did you mean 'episodes'?"),
+        (["evaluate", "run", "seed=[1"], "override 'seed=[1'"),
+        (["evaluate", "run", "--config-dir", "nowhere"], "--config-dir nowhere is not a folder"),
+        (["train-policy", "d.zarr", "policy=compct"], "unknown policy 'compct'. Did you mean 'compact'?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(cli, tmp_path, typed, message):
+    done = cli(*typed)
+    assert done.returncode == 2
+    line = only_line(done.stderr)
+    assert line.startswith("sim2real-aug: error: ")
+    assert message.lower() in line.lower()
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_prints_the_resolved_configuration_and_writes_nothing(cli, tmp_path):
+    done = cli("evaluate", "run", "--domain", "randomized/7", "--dry-run", "episodes=5")
+    assert done.returncode == 0
+    config = yaml.safe_load(done.stdout)
+    assert (config["domain"], config["episodes"], config["seed"]) == ("randomized/7", 5, 100000)
+    assert "# policy: run" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_with_json(cli):
+    document = json.loads(cli("evaluate", "run", "--dry-run", "--json").stdout)
+    assert (document["policy"], document["config"]["domain"]) == ("run", "flat")
+
+
+def test_text_of_an_option_reaches_the_configuration_unchanged(capsys):
+    domain = r"it's, a {b}=\'$c" + "\\"
+    assert run(["evaluate", "run", "--domain", domain, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["domain"] == domain
+
+
+def test_an_override_in_the_place_of_an_optional_argument_is_an_override(capsys):
+    assert run(["train-editor", "seed=7", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["dataset"], document["config"]["seed"]) == (None, 7)
+
+
+def test_a_users_own_configuration_comes_before_ours(cli, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/evaluate.yaml").write_text("domain: flat\nepisodes: 3\n")
+    done = cli("evaluate", "run", "--config-dir", "mine", "--dry-run")
+    assert yaml.safe_load(done.stdout) == {"domain": "flat", "episodes": 3}
+
+
+def test_inspect_a_store(cli, store):
+    done = cli("inspect", store)
+    assert done.returncode == 0
+    assert "n episodes        2" in done.stdout
+    document = json.loads(cli("inspect", store, "--json").stdout)
+    assert (document["n_frames"], document["shortest_episode"], document["longest_episode"]) == (5, 2, 3)
+    assert document["arrays"]["img"]["shape"] == [5, 96, 96, 3]
+
+
+def test_a_reader_that_leaves_early_is_no_fault(start, store):
+    process = start("inspect", store)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() in (0, 1)
+
+
+def test_convert_refuses_an_existing_target_and_overwrites_when_told(cli, store):
+    assert cli("convert", store, "copy.zarr", "--zarr-format", "3").returncode == 0
+    again = cli("convert", store, "copy.zarr")
+    assert again.returncode == 2
+    assert "copy.zarr" in only_line(again.stderr.splitlines(keepends=True)[-1])
+    assert cli("convert", store, "copy.zarr", "--overwrite").returncode == 0
+    assert json.loads(cli("inspect", "copy.zarr", "--json").stdout)["n_frames"] == 5
+
+
+def test_a_damaged_store_is_bad_input(cli, store, tmp_path):
+    (tmp_path / "empty.zarr").mkdir()
+    for path in (tmp_path / "empty.zarr", tmp_path):
+        done = cli("inspect", path)
+        assert done.returncode == 2
+        only_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "last_line"),
+    [
+        (Fault("the loss became nan"), 1, "sim2real-aug: fault: the loss became nan"),
+        (OSError(28, "No space left on device"), 1, "fault: OSError: [Errno 28] No space left on device"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "sim2real-aug: error: no permission: /x"),
+        (ZeroDivisionError("division by zero"), 1, "fault: ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), 130, "sim2real-aug: interrupted; the same command continues"),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, store, error, code, last_line):
+    def broken(place: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(inspect_command, "_store", broken)
+    assert run(["inspect", str(store)]) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert last_line in lines[-1]
+    assert (len(lines) > 1) == isinstance(error, ZeroDivisionError)  # the unforeseen shows where
+
+
+def test_json_holds_only_what_json_knows():
+    value = {"a": np.float32(0.5), "b": math.nan, "c": Path("x"), "d": (1, True, None), "e": np.arange(2)}
+    expected = {"a": 0.5, "b": None, "c": "x", "d": [1, True, None], "e": [0, 1]}
+    assert json.loads(as_json(value)) == expected
+
+
+def test_default_output_of_augment():
+    assert default_output(Path("data/sim.zarr")) == Path("data/sim-edited.zarr")
+    assert default_output(Path("sim.zarr.zip")) == Path("sim-edited.zarr")
+    assert default_output(location("s3://bucket/sim.zarr/")) == Path("sim-edited.zarr")
+
+
+def test_doctor_says_what_is_missing(cli, tmp_path):
+    done = cli("doctor", "--json")
+    report = json.loads(done.stdout)
+    failed = [check for check in report["checks"] if check["ok"] is False]
+    assert done.returncode == (1 if failed else 0)
+    assert report["ok"] is not bool(failed)
+    assert all(check["remedy"] for check in failed)
+    assert {"python", "torch", "GPU", "threads", "shipped weights"} <= {c["name"] for c in report["checks"]}
