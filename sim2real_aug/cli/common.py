@@ -91,14 +91,14 @@ class Call:
         from sim2real_aug.config import compose
 
         assert self.config is not None, "a command without a configuration does not compose one"
-        typed = [_as_override(key, value) for key, value in options.items() if value is not None]
+        typed = [as_override(key, value) for key, value in options.items() if value is not None]
         config = compose(self.config, [*typed, *self.overrides], self.config_dir)
         if self.dry_run:
             raise _DryRun(config, places)
         return config
 
 
-def _as_override(key: str, value: object) -> str:
+def as_override(key: str, value: object) -> str:
     """Hydra's spelling of key=value; text is quoted, so that spaces, commas and '=' survive."""
     if isinstance(value, bool | int | float):
         return f"{key}={str(value).lower() if isinstance(value, bool) else value}"

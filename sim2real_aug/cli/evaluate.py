@@ -25,6 +25,8 @@ def evaluate(
     Example: sim2real-aug evaluate runs/policy --domain randomized/7
     """
     config = call.compose({"domain": domain, "episodes": episodes, "seed": seed}, policy=policy)
+    from sim2real_aug.config import settings
+    from sim2real_aug.policies.evaluation import EvaluateSettings
     from sim2real_aug.policies.evaluation import evaluate as measure
 
-    return measure(policy, config)
+    return measure(policy, settings(EvaluateSettings, config), overwrite=call.overwrite)
