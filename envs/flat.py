@@ -7,9 +7,9 @@ nominal heights for block and pusher. One painter serves image and labels; only 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real_aug.envs.geometry import (
     AGENT_RADIUS,
+    BAR,
     BLOCK_HEIGHT,
     CAMERA_HEIGHT,
     GOAL_POSE,
     PUSHER_HEIGHT,
-    block_polygons,
+    STEM,
+    to_window,
 )
 from sim2real_aug.envs.rendering import REGIONS, Rendering
 from sim2real_aug.errors import BadInput
@@ -29,8 +31,11 @@ from sim2real_aug.errors import BadInput
 CANVAS = 512
 LINE_WIDTH = 4
 RIM_WIDTH = 4
+WALL_ZONE = 20  # the walls and the block's outline lie this near to the canvas's edge
+PARTS = np.vstack([BAR, STEM])
 
 Color = tuple[int, ...]
+Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,11 @@ DEPTH_OF_LABEL = np.array([CAMERA_HEIGHT - HEIGHTS[name] for name in REGIONS], n
 
 
 class FlatRenderer:
-    """Draws the classic look. It keeps one scratch canvas: use one renderer a thread."""
+    """Draws the classic look. It keeps a canvas and redraws only what changed: use one renderer a thread."""
 
     def __init__(self) -> None:
-        self._canvas = np.empty((CANVAS, CANVAS, 3), np.uint8)
+        self._canvas = _background(COLORS).copy()
+        self._drawn: tuple[Box, ...] = ()
 
     def image(self, state: ArrayLike, size: int = 96) -> NDArray[np.uint8]:
         """The picture alone, (size, size, 3) uint8 RGB, of a state (5,).
@@ -77,9 +83,14 @@ class FlatRenderer:
         """
         if size < 1:
             raise BadInput(f"size must be at least 1 pixel; got {size}")
-        np.copyto(self._canvas, _background(COLORS))
-        _paint(self._canvas, np.asarray(state, np.float64), COLORS)
-        return cv2.resize(self._canvas, (size, size), interpolation=cv2.INTER_LINEAR)
+        background = _background(COLORS)
+        for rows, columns in self._drawn:
+            self._canvas[rows, columns] = background[rows, columns]
+        self._drawn = _paint(self._canvas, np.asarray(state, np.float64), COLORS)
+        image = _small_background(size).copy()
+        for box in self._drawn:
+            _resize_into(image, self._canvas, box)
+        return image
 
     def render(self, state: ArrayLike, size: int = 96) -> Rendering:
         """The picture with labels and depth; see `Rendering`. A label is that of the pixel's centre."""
@@ -97,30 +108,64 @@ def _background(palette: Palette) -> NDArray[np.uint8]:
     channels = len(palette.table)
     canvas = np.empty((CANVAS, CANVAS, channels) if channels > 1 else (CANVAS, CANVAS), np.uint8)
     canvas[:] = palette.table if channels > 1 else palette.table[0]
-    for part in _corners(GOAL_POSE):
+    for part in np.split(_corners(GOAL_POSE), 2):
         cv2.fillConvexPoly(canvas, part, palette.goal)
     _paint_walls(canvas, palette)
     canvas.setflags(write=False)
     return canvas
 
 
-def _paint(canvas: NDArray[np.uint8], state: NDArray[np.float64], palette: Palette) -> None:
-    """Draw block and pusher of a state (5,) onto a background, in place."""
-    parts = _corners(state[2:])
-    for part in parts:
-        cv2.fillConvexPoly(canvas, part, palette.block)
-    cv2.polylines(canvas, parts, True, palette.block_edge, LINE_WIDTH)
-    if not 20 < parts[0].min() <= parts[0].max() < 492 or not 20 < parts[1].min() <= parts[1].max() < 492:
+@lru_cache(maxsize=8)
+def _small_background(size: int) -> NDArray[np.uint8]:
+    return cv2.resize(_background(COLORS), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _paint(canvas: NDArray[np.uint8], state: NDArray[np.float64], palette: Palette) -> tuple[Box, Box]:
+    """Draw block and pusher of a state (5,) onto a background, in place; returns where each was drawn."""
+    corners = _corners(state[2:])
+    bar, stem = corners[:4], corners[4:]
+    cv2.fillConvexPoly(canvas, bar, palette.block)
+    cv2.fillConvexPoly(canvas, stem, palette.block)
+    cv2.polylines(canvas, [bar, stem], True, palette.block_edge, LINE_WIDTH)
+    xs, ys = corners[:, 0].tolist(), corners[:, 1].tolist()
+    if min(*xs, *ys) < WALL_ZONE or max(*xs, *ys) > CANVAS - WALL_ZONE:
         _paint_walls(canvas, palette)  # they lie over the block
-    centre = (round(float(state[0])), round(float(state[1])))
-    cv2.circle(canvas, centre, int(AGENT_RADIUS), palette.pusher_rim, -1)
-    cv2.circle(canvas, centre, int(AGENT_RADIUS) - RIM_WIDTH, palette.pusher, -1)
+    x, y, radius = round(float(state[0])), round(float(state[1])), int(AGENT_RADIUS)
+    cv2.circle(canvas, (x, y), radius, palette.pusher_rim, -1)
+    cv2.circle(canvas, (x, y), radius - RIM_WIDTH, palette.pusher, -1)
+    block = _box(min(xs), max(xs), min(ys), max(ys), LINE_WIDTH)
+    return block, _box(x, x, y, y, radius + 1)
 
 
 def _paint_walls(canvas: NDArray[np.uint8], palette: Palette) -> None:
     cv2.rectangle(canvas, (5, 5), (506, 506), palette.wall, LINE_WIDTH)
 
 
-def _corners(pose: ArrayLike) -> list[Any]:
-    """Bar and stem, two (4, 2) int32 arrays, at whole canvas pixels as the published renderer places them."""
-    return [np.rint(part).astype(np.int32) for part in block_polygons(pose)]
+def _corners(pose: ArrayLike) -> NDArray[np.int32]:
+    """Corners of bar and stem (8, 2), at whole canvas pixels as the published renderer places them."""
+    return np.rint(to_window(PARTS, pose)).astype(np.int32)
+
+
+def _box(left: int, right: int, top: int, bottom: int, margin: int) -> Box:
+    """Rows and columns of the canvas from left, top to right, bottom, with a margin all around."""
+    rows = slice(max(top - margin, 0), max(min(bottom + margin + 1, CANVAS), 0))
+    return rows, slice(max(left - margin, 0), max(min(right + margin + 1, CANVAS), 0))
+
+
+def _resize_into(image: NDArray[np.uint8], canvas: NDArray[np.uint8], box: Box) -> None:
+    """Bring what was drawn in `box` of the canvas into the small image (size, size, 3), in place.
+
+    `step` pixels of the image see exactly `period` pixels of the canvas, so tiles of that size are resized
+    apart to the same values as together. Enlarging looks across tiles: it takes the whole canvas.
+    """
+    size = len(image)
+    tiles = math.gcd(CANVAS, size) if size <= CANVAS else 1
+    period, step = CANVAS // tiles, size // tiles
+    low = [part.start // period for part in box]
+    high = [-(-part.stop // period) for part in box]
+    if high[0] <= low[0] or high[1] <= low[1]:  # outside of the window
+        return
+    rows, columns = (slice(a * period, b * period) for a, b in zip(low, high, strict=True))
+    target = image[low[0] * step : high[0] * step, low[1] * step : high[1] * step]
+    shape = (target.shape[1], target.shape[0])
+    target[:] = cv2.resize(canvas[rows, columns], shape, interpolation=cv2.INTER_LINEAR)
