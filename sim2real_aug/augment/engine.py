@@ -42,6 +42,7 @@ from sim2real_aug.data.stores import (
     time_chunk,
     writable,
 )
+from sim2real_aug.editor.editor import to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import numpy_generator, torch_generator
@@ -136,7 +137,7 @@ def _prepare(
     if given is None or len(given) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(given)
-    images = _resized(_to_tensor(prompts.images), editor.image_size)
+    images = _resized(to_images(prompts.images), editor.image_size)
     record = describe(buffer, editor, prompts, judge, settings)
     return _Work(buffer, editor, judge, images, _masks(prompts, images), settings, edited), record
 
@@ -189,17 +190,17 @@ def _edit_all(work: _Work, root: zarr.Group) -> int:
     """Fill the store; returns the number of frames edited now (not by an earlier, interrupted run)."""
     image = f"data/{work.settings.image_name}"
     source = work.buffer.array(work.settings.image_name)
-    step = time_chunk(source)
+    n_frames, step = work.buffer.n_frames, time_chunk(source)
     store = LocalStore(root.store.root)
     keys = keys_to_carry(work.buffer.group, (f"data/{SCORES}", f"data/{VERDICT}"))
-    chunks = {key for index in range(-(-len(source) // step)) for key in _keys(source, image, index)}
+    chunks = {key for index in range(-(-n_frames // step)) for key in _keys(source, image, index)}
     carry(work.buffer.group, store, [key for key in keys if key not in chunks])
-    _require_arrays(root["data"], work.buffer.n_frames, step)
+    _require_arrays(root["data"], n_frames, step)
     target = writable(root[image])
     done = 0
     with progress("augment", len(work.edited), unit="frames") as bar:
-        for index, start in enumerate(range(0, len(source), step)):
-            stop = min(start + step, len(source))
+        for index, start in enumerate(range(0, n_frames, step)):
+            stop = min(start + step, n_frames)
             n_edited = len(range(max(start, work.edited.start), min(stop, work.edited.stop)))
             if all((Path(store.root) / key).exists() for key in _keys(source, image, index)):
                 bar.advance(n_edited)
@@ -260,25 +261,15 @@ def _edit_batch(
     choice = [int(numpy_generator(seed, "photo", int(e)).integers(len(work.photos))) for e in episodes]
     chosen = torch.tensor(choice)[position]
     photos, photo_masks = work.photos[chosen].to(editor.device), work.photo_masks[chosen].to(editor.device)
-    source = _resized(_to_tensor(frames), editor.image_size).to(editor.device)
+    source = _resized(to_images(frames), editor.image_size).to(editor.device)
     edits = editor.edit(source, photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
-    shown = _to_frames(_resized(edits, frames.shape[1:3]))
+    shown = to_frames(_resized(edits, frames.shape[1:3]))
     if work.judge is None:
         return shown, None
-    judged = _resized(_to_tensor(shown), editor.image_size).to(editor.device)  # what is stored is judged
+    judged = _resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
     return shown, judge_edits(source, photos, photo_masks, judged, work.judge, work.settings)
-
-
-def _to_tensor(frames: NDArray[np.uint8]) -> Tensor:
-    """(B, H, W, 3) uint8 → (B, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
-
-
-def _to_frames(images: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, H, W) float in [0, 1] → (B, H, W, 3) uint8."""
-    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:

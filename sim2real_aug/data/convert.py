@@ -55,7 +55,7 @@ def convert(
     root.attrs.update(buffer.attrs)
     arrays = {f"data/{name}": buffer.array(name) for name in buffer.names}
     arrays |= {f"meta/{name}": array for name, array in buffer.group["meta"].arrays()}
-    with progress("convert", sum(len(array) for array in arrays.values()), unit="rows") as bar:
+    with progress("convert", sum(array.shape[0] for array in arrays.values()), unit="rows") as bar:
         for path, array in sorted(arrays.items()):
             is_image = path.removeprefix("data/") in buffer.image_names
             for rows in _copy(array, root, path, as_uint8 and is_image):

@@ -1,0 +1,176 @@
+"""Reading and checking stores, against plain zarr."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.errors import BadInput
+
+
+def refused(path: Path, *words: str) -> None:
+    """The store is refused with one line that holds all `words`."""
+    with pytest.raises(BadInput) as caught:
+        ReplayBuffer.open(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+
+
+def test_published_layout_is_understood(store: Path) -> None:
+    buffer = ReplayBuffer.open(store)
+    assert (buffer.n_frames, buffer.n_episodes, buffer.zarr_format) == (21, 4, 2)
+    assert buffer.episode_ends.tolist() == [5, 6, 15, 21]
+    assert buffer.names == ("action", "img", "n_contacts", "state")
+    assert buffer.image_names == ("img",)
+    assert buffer.image_chunk == 8
+    assert buffer.attrs == {"made": "by a test"}
+    assert buffer.episode(2) == slice(6, 15)
+    assert buffer.episode_of(np.array([0, 4, 5, 6, 20])).tolist() == [0, 0, 1, 2, 3]
+
+
+def test_frames_are_those_of_plain_zarr(store: Path) -> None:
+    plain = zarr.open_group(str(store), mode="r")
+    buffer = ReplayBuffer.open(store)
+    np.testing.assert_array_equal(buffer.images(3, 17), plain["data/img"][3:17])
+    np.testing.assert_array_equal(buffer.read("state"), plain["data/state"][:])
+
+
+def test_float_frames_are_rounded(store: Path) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    del group["img"]
+    values = np.array([0.0, 0.4, 0.6, 254.5, 255.0], np.float32)
+    frames = np.resize(values, (21, 4, 4, 3)).astype(np.float32)
+    group.create_array("img", data=frames, chunks=(8, 4, 4, 3))
+    images = ReplayBuffer.open(store).images()
+    assert images.dtype == np.uint8
+    assert images.ravel()[:5].tolist() == [0, 0, 1, 254, 255]
+
+
+def test_unknown_array_names_the_nearest(store: Path) -> None:
+    with pytest.raises(BadInput, match="Did you mean 'state'"):
+        ReplayBuffer.open(store).array("stat")
+
+
+def test_missing_store(tmp_path: Path) -> None:
+    refused(tmp_path / "no.zarr", "does not exist")
+
+
+def test_folder_that_is_no_store(tmp_path: Path) -> None:
+    refused(tmp_path, "not a zarr group")
+
+
+def test_group_without_episodes(tmp_path: Path) -> None:
+    zarr.open_group(str(tmp_path / "x.zarr"), mode="w", zarr_format=2).create_group("data")
+    refused(tmp_path / "x.zarr", "meta/episode_ends")
+
+
+def test_lost_chunk(store: Path) -> None:
+    (store / "data/img/1.0.0.0").unlink()
+    refused(store, "data/img/1.0.0.0", "missing")
+
+
+def test_truncated_chunk(store: Path) -> None:
+    chunk = store / "data/state/0.0"
+    chunk.write_bytes(chunk.read_bytes()[:-7])
+    refused(store, "data/state/0.0", "truncated")
+
+
+def test_truncated_zip(tmp_path: Path) -> None:
+    path = tmp_path / "x.zarr.zip"
+    path.write_bytes(b"PK\x03\x04 and then nothing")
+    refused(path, "zip")
+
+
+def test_damage_inside_a_chunk_is_found_on_reading(store: Path) -> None:
+    zarr.open_group(str(store), mode="r+")["data/img"][:] = 7
+    chunk = store / "data/img/1.0.0.0"
+    header, rest = chunk.read_bytes()[:16], chunk.read_bytes()[16:]
+    chunk.write_bytes(header + b"\xff" * len(rest))  # same length, same header
+    with pytest.raises(BadInput, match=r"data/img \[8:16\] cannot be read"):
+        ReplayBuffer.open(store).images(8, 16)
+
+
+def test_lengths_that_disagree(store: Path) -> None:
+    zarr.open_group(str(store), mode="r+")["data/action"].resize((20, 2))
+    refused(store, "data/action has 20 frames", "ends at 21")
+
+
+@pytest.mark.parametrize("ends", [[5, 5, 21], [0, 21], [6, 5, 21], [-1, 21]])
+def test_episode_ends_that_do_not_increase(store: Path, ends: list[int]) -> None:
+    array = zarr.open_group(str(store), mode="r+")["meta/episode_ends"]
+    array.resize((len(ends),))
+    array[:] = ends
+    refused(store, "increase")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "word"),
+    [((21, 8, 8), np.uint8, "(21, 8, 8)"), ((21, 3, 8, 8), np.uint8, "(21, 3, 8, 8)"), ((21, 8, 8, 3), np.int64, "int64")],
+)
+def test_images_of_a_wrong_shape_or_dtype(
+    store: Path, shape: tuple[int, ...], dtype: type, word: str
+) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    del group["img"]
+    group.create_array("img", data=np.ones(shape, dtype), chunks=shape)
+    refused(store, word, "uint8 or float in 0..255")
+
+
+def test_images_in_0_to_1(store: Path) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    del group["img"]
+    group.create_array("img", data=np.full((21, 8, 8, 3), 0.9, np.float32), chunks=(8, 8, 8, 3))
+    refused(store, "0..1", "multiply by 255")
+
+
+@pytest.mark.parametrize("value", [np.nan, 256.0, -1.0])
+def test_float_frames_outside_the_range(store: Path, value: float) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    del group["img"]
+    frames = np.full((21, 4, 4, 3), 200, np.float32)
+    frames[12, 1, 1, 1] = value
+    group.create_array("img", data=frames, chunks=(8, 4, 4, 3))
+    with pytest.raises(BadInput, match="outside 0..255"):
+        ReplayBuffer.open(store).images(8, 16)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_states(store: Path, value: float) -> None:
+    state = zarr.open_group(str(store), mode="r+")["data/state"]
+    state[7, 2] = value
+    refused(store, "data/state", "frame 7", "episode 2")
+
+
+def test_episode_out_of_range(store: Path) -> None:
+    with pytest.raises(BadInput, match="episodes 0 to 3; got 4"):
+        ReplayBuffer.open(store).episode(4)
+
+
+def test_content_hash_follows_content_not_place(store: Path, tmp_path: Path) -> None:
+    first = ReplayBuffer.open(store).content_hash()
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(store, copy)
+    assert ReplayBuffer.open(copy).content_hash() == first
+    action = zarr.open_group(str(copy), mode="r+")["data/action"]
+    action[3, 0] = 77
+    assert ReplayBuffer.open(copy).content_hash() != first
+
+
+def test_fsspec_url(store: Path) -> None:
+    np.testing.assert_array_equal(ReplayBuffer.open(f"file://{store}").images(), ReplayBuffer.open(store).images())
+
+
+def test_published_store(shared_data: Path) -> None:
+    buffer = ReplayBuffer.open(shared_data / "pusht_cchi_v7_replay.zarr")
+    assert (buffer.n_frames, buffer.n_episodes, buffer.image_chunk) == (25650, 206, 161)
+    frames = buffer.images(160, 162)
+    raw = zarr.open_group(str(buffer.path), mode="r")["data/img"][160:162]
+    assert frames.dtype == np.uint8
+    np.testing.assert_array_equal(frames, raw)  # the published frames are whole numbers

@@ -1,0 +1,150 @@
+"""Writing: what is on disk is readable by plain zarr, laid out as diffusion_policy's, and survives a crash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
+from sim2real_aug.data.convert import convert
+from sim2real_aug.errors import BadInput
+
+from .conftest import CHUNK, LENGTHS, make_arrays
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("name", ["x.zarr", "x.zarr.zip"])
+def test_round_trip(tmp_path: Path, zarr_format: int, name: str) -> None:
+    path = tmp_path / name
+    episodes = [make_arrays(length, 100 * i) for i, length in enumerate(LENGTHS)]
+    with ReplayBufferWriter.create(path, zarr_format, chunk_frames=CHUNK) as writer:
+        for episode in episodes:
+            writer.append_episode(episode)
+    buffer = ReplayBuffer.open(path)
+    assert buffer.zarr_format == zarr_format
+    assert buffer.episode_ends.tolist() == np.cumsum(LENGTHS).tolist()
+    for array in episodes[0]:
+        np.testing.assert_array_equal(buffer.read(array), np.concatenate([e[array] for e in episodes]))
+        assert buffer.array(array).dtype == episodes[0][array].dtype
+        assert buffer.array(array).chunks[0] == CHUNK
+    assert [p.name for p in tmp_path.iterdir()] == [name]  # nothing left beside it
+
+
+def test_zarr_2_documents_are_diffusion_policys(store: Path) -> None:
+    # the published store's own data/img/.zarray, with our dtype, shape and chunks
+    document = json.loads((store / "data/img/.zarray").read_text())
+    assert document.pop("dimension_separator", ".") == "."  # what format 2 takes when it is not said
+    assert document == {
+        "chunks": [8, 12, 12, 3],
+        "compressor": {"blocksize": 0, "clevel": 5, "cname": "zstd", "id": "blosc", "shuffle": 2},
+        "dtype": "|u1",
+        "fill_value": 0,
+        "filters": None,
+        "order": "C",
+        "shape": [21, 12, 12, 3],
+        "zarr_format": 2,
+    }
+    assert json.loads((store / "meta/episode_ends/.zarray").read_text())["dtype"] == "<i8"
+    assert sorted(p.name for p in store.iterdir()) == [".zattrs", ".zgroup", "data", "meta"]
+    assert sorted(p.name for p in (store / "data/n_contacts").iterdir() if p.name[0] != ".") == ["0.0", "1.0", "2.0"]
+
+
+def test_existing_store_is_kept(store: Path) -> None:
+    before = sorted((p, p.stat().st_mtime_ns) for p in store.rglob("*"))
+    with pytest.raises(BadInput, match="--overwrite"):
+        ReplayBufferWriter.create(store)
+    assert sorted((p, p.stat().st_mtime_ns) for p in store.rglob("*")) == before
+    ReplayBufferWriter.create(store, overwrite=True)
+    with pytest.raises(BadInput, match="no episodes"):
+        ReplayBuffer.open(store)
+
+
+def test_overwrite_never_removes_something_else(tmp_path: Path) -> None:
+    thesis = tmp_path / "home" / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    for path in (thesis.parent, thesis):
+        with pytest.raises(BadInput, match="not a zarr store"):
+            ReplayBufferWriter.create(path, overwrite=True)
+    assert thesis.read_text() == "years of work"
+
+
+def test_bad_episode_leaves_the_store_as_it_was(store: Path) -> None:
+    writer = ReplayBufferWriter.resume(store)
+    good = make_arrays(3)
+    bad = [
+        {**good, "state": good["state"][:2]},
+        {**good, "img": good["img"].astype(np.float32)},
+        {**good, "state": good["state"][:, :4]},
+        {**good, "action": np.full((3, 2), np.nan, np.float32)},
+        {k: v for k, v in good.items() if k != "action"},
+        {k: v[:0] for k, v in good.items()},
+        {},
+    ]
+    for episode in bad:
+        with pytest.raises(BadInput):
+            writer.append_episode(episode)
+    assert ReplayBuffer.open(store).n_frames == 21
+
+
+def test_resume_drops_the_unfinished_episode(store: Path) -> None:
+    reference = ReplayBuffer.open(store).read("img")
+    group = zarr.open_group(str(store), mode="r+")
+    group["data/img"].resize((30, 12, 12, 3))  # killed after the images and inside episode_ends
+    group["data/img"][21:30] = 255
+    group["meta/episode_ends"].resize((5,))
+    with pytest.raises(BadInput):
+        ReplayBuffer.open(store)
+    with ReplayBufferWriter.resume(store, chunk_frames=CHUNK) as writer:
+        assert (writer.n_episodes, writer.n_frames) == (4, 21)
+        extra = make_arrays(4, 21)
+        writer.append_episode(extra)
+    buffer = ReplayBuffer.open(store)
+    np.testing.assert_array_equal(buffer.read("img"), np.concatenate([reference, extra["img"]]))
+    assert buffer.episode_ends.tolist() == [5, 6, 15, 21, 25]
+
+
+def test_resume_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no unfinished replay buffer"):
+        ReplayBufferWriter.resume(tmp_path / "x.zarr")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("name", ["copy.zarr", "copy.zarr.zip"])
+def test_convert_keeps_everything(store: Path, tmp_path: Path, zarr_format: int, name: str) -> None:
+    zarr.open_group(str(store), mode="r+")["meta"].create_array("task", data=np.array([1, 2, 3, 4]))
+    path = tmp_path / name
+    summary = convert(store, path, zarr_format)
+    source, copy = ReplayBuffer.open(store), ReplayBuffer.open(path)
+    assert summary["zarr_format"] == copy.zarr_format == zarr_format
+    assert copy.content_hash() == source.content_hash()
+    assert copy.attrs == source.attrs
+    assert copy.group["meta/task"][:].tolist() == [1, 2, 3, 4]
+    for array in source.names:
+        np.testing.assert_array_equal(copy.read(array), source.read(array))
+
+
+def test_convert_float_frames_to_uint8(store: Path, tmp_path: Path) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    frames = group["img"][:]
+    del group["img"]
+    group.create_array("img", data=frames.astype(np.float32), chunks=(8, 12, 12, 3))
+    convert(store, tmp_path / "small.zarr", as_uint8=True)
+    copy = ReplayBuffer.open(tmp_path / "small.zarr")
+    assert copy.array("img").dtype == np.uint8
+    np.testing.assert_array_equal(copy.read("img"), frames)
+
+
+def test_convert_refuses(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="source itself"):
+        convert(store, store, overwrite=True)
+    with pytest.raises(BadInput, match="zarr_format must be 2 or 3; got 4"):
+        convert(store, tmp_path / "x.zarr", 4)
+    convert(store, tmp_path / "x.zarr")
+    with pytest.raises(BadInput, match="exists"):
+        convert(store, tmp_path / "x.zarr")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source.zarr", "x.zarr"]
