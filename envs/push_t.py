@@ -94,7 +94,7 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         reward = min(covered / SUCCESS_THRESHOLD, 1.0)
         return self._observation(), reward, covered > SUCCESS_THRESHOLD, False, self._info(covered)
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """The current state as a (render_size, render_size, 3) uint8 image."""
         return self._draw(self.render_size)
 

@@ -1,0 +1,201 @@
+"""Recording episodes: the same store however it is made, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from sim2real_aug.config import compose
+from sim2real_aug.config import settings as settings_of
+from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
+from sim2real_aug.envs.flat import FlatRenderer
+from sim2real_aug.envs.geometry import keypoints
+from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.envs.simulate import SimulateSettings, simulate
+from sim2real_aug.errors import BadInput
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scripted episodes, seed 7, drawn flat at 32 pixels."""
+    path = tmp_path_factory.mktemp("recorded") / "three.zarr"
+    simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    return path
+
+
+def test_the_shipped_configuration_is_the_default() -> None:
+    assert settings_of(SimulateSettings, compose("simulate")) == SimulateSettings()
+
+
+def test_what_is_recorded(recorded: Path) -> None:
+    store = ReplayBuffer.open(recorded)
+    n = store.n_frames
+    assert store.n_episodes == 3
+    shapes = {name: (store.array(name).shape, str(store.array(name).dtype)) for name in store.names}
+    assert shapes == {
+        "img": ((n, 32, 32, 3), "uint8"),
+        "state": ((n, 5), "float32"),
+        "action": ((n, 2), "float32"),
+        "keypoint": ((n, 9, 2), "float32"),
+        "n_contacts": ((n, 1), "float32"),
+        "coverage": ((n, 1), "float32"),
+    }
+    assert store.zarr_format == 2
+    assert store.read("n_contacts").max() >= 1
+    states = store.read("state")
+    for frame in (0, n // 2, n - 1):
+        np.testing.assert_array_equal(
+            store.images(frame, frame + 1)[0], FlatRenderer().image(states[frame], 32)
+        )
+        np.testing.assert_allclose(store.read("keypoint")[frame], keypoints(states[frame, 2:]), atol=1e-3)
+
+
+def test_actions_lead_from_state_to_state(recorded: Path) -> None:
+    store = ReplayBuffer.open(recorded)
+    frames = store.episode(1)
+    states, actions = (store.read(name, frames.start, frames.stop) for name in ("state", "action"))
+    env = PushTEnv()
+    env.reset(options={"reset_to_state": states[0]})
+    coverages = []
+    for step in range(12):
+        np.testing.assert_allclose(env.state, states[step], atol=1e-2)
+        *_, info = env.step(actions[step])
+        coverages.append(info["coverage"])
+    np.testing.assert_allclose(store.read("coverage")[frames][:12, 0], coverages, atol=1e-3)
+
+
+def test_workers_do_not_matter(recorded: Path, tmp_path: Path) -> None:
+    simulate(tmp_path / "two.zarr", SimulateSettings(episodes=3, seed=7, size=32, workers=2))
+    assert content(tmp_path / "two.zarr") == content(recorded)
+
+
+def test_episodes_of_a_shorter_run_begin_a_longer_one(recorded: Path, tmp_path: Path) -> None:
+    path = tmp_path / "grown.zarr"
+    simulate(path, SimulateSettings(episodes=1, seed=7, size=32))
+    summary = simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    assert summary["episodes"] == 3
+    assert content(path) == content(recorded)
+    before = content(path)
+    simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_continues(tmp_path: Path, workers: int) -> None:
+    script = tmp_path / "record.py"
+    script.write_text(
+        "import sys\nfrom sim2real_aug.envs.simulate import SimulateSettings, simulate\n"
+        "if __name__ == '__main__':\n"
+        f"    simulate(sys.argv[1], SimulateSettings(episodes=12, seed=3, size=16, workers={workers}))\n"
+    )
+    killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
+    process = subprocess.Popen([sys.executable, str(script), str(killed)])
+    deadline = time.monotonic() + 60
+    while _episodes_in(killed) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 2 <= _episodes_in(killed) < 12, "the run must be killed half way for the test to mean anything"
+    simulate(killed, SimulateSettings(episodes=12, seed=3, size=16))
+    simulate(whole, SimulateSettings(episodes=12, seed=3, size=16))
+    assert content(killed) == content(whole)
+
+
+def test_replay_redraws_the_states_and_carries_the_rest(recorded: Path, tmp_path: Path) -> None:
+    same, other = tmp_path / "same.zarr", tmp_path / "other.zarr"
+    simulate(same, SimulateSettings(source=f"replay:{recorded}", size=32))
+    simulate(other, SimulateSettings(source=f"replay:{recorded}", size=32, domain="randomized", episodes=2))
+    source, redrawn, random = (ReplayBuffer.open(path) for path in (recorded, same, other))
+    for name in source.names:
+        np.testing.assert_array_equal(redrawn.read(name), source.read(name))
+    assert random.episode_ends.tolist() == source.episode_ends[:2].tolist()
+    np.testing.assert_array_equal(random.read("action"), source.read("action")[: random.n_frames])
+    first, second = (random.images()[frame].astype(int) for frame in (0, random.episode_ends[0]))
+    assert np.abs(first - source.images(0, 1)[0]).mean() > 2
+    assert np.abs(np.median(first, (0, 1)) - np.median(second, (0, 1))).max() > 2, (
+        "each episode has its scene"
+    )
+
+
+def test_replay_of_the_published_store(published_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "again.zarr"
+    simulate(path, SimulateSettings(source=f"replay:{published_store}", episodes=1))
+    ours, published = ReplayBuffer.open(path), ReplayBuffer.open(published_store)
+    frames = published.episode(0)
+    difference = ours.images().astype(int) - published.images(frames.start, frames.stop)
+    assert np.abs(difference).mean() < 0.2
+    np.testing.assert_array_equal(ours.read("n_contacts"), published.read("n_contacts", 0, frames.stop))
+
+
+def test_nothing_existing_is_lost(recorded: Path, tmp_path: Path) -> None:
+    before = content(recorded)
+    with pytest.raises(BadInput, match=r"made with another seed; .*--overwrite"):
+        simulate(recorded, SimulateSettings(episodes=3, seed=8, size=32))
+    with pytest.raises(BadInput, match="3 episodes already, more than the 2"):
+        simulate(recorded, SimulateSettings(episodes=2, seed=7, size=32))
+    assert content(recorded) == before
+    foreign = tmp_path / "foreign.zarr"
+    with ReplayBufferWriter.create(foreign) as writer:
+        writer.append_episode({"action": np.ones((4, 2), np.float32)})
+    before = content(foreign)
+    with pytest.raises(BadInput, match="not made by simulate"):
+        simulate(foreign, SimulateSettings(episodes=1))
+    assert content(foreign) == before
+    simulate(foreign, SimulateSettings(episodes=1, size=16, max_steps=5), overwrite=True)
+    assert ReplayBuffer.open(foreign).n_frames == 5
+
+
+def test_a_packed_store_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / "small.zarr.zip"
+    settings = SimulateSettings(episodes=1, size=16, max_steps=5, zarr_format=3)
+    first = simulate(path, settings)
+    written = path.read_bytes()
+    assert simulate(path, settings) == first
+    assert path.read_bytes() == written
+    with pytest.raises(BadInput, match="holds 1 episodes, not 2"):
+        simulate(path, SimulateSettings(episodes=2, size=16, max_steps=5, zarr_format=3))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"source": "script"}, "Did you mean 'scripted'"),
+        ({"source": "replay:"}, "unknown source"),
+        ({"domain": "flet"}, "Did you mean 'flat'"),
+        ({"episodes": 0, "workers": 0}, "episodes must be at least 1; got 0; workers must be at least 1"),
+        ({"zarr_format": 4}, "2 or 3"),
+    ],
+)
+def test_settings_are_checked(values: dict[str, object], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        SimulateSettings(**values)  # type: ignore[arg-type]
+
+
+def test_a_bad_source_writes_nothing(recorded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(BadInput, match="nowhere"):
+        simulate(out, SimulateSettings(source=f"replay:{tmp_path / 'nowhere.zarr'}"))
+    with pytest.raises(BadInput, match="at most the 3"):
+        simulate(out, SimulateSettings(source=f"replay:{recorded}", episodes=4))
+    assert not out.exists()
+
+
+def _episodes_in(path: Path) -> int:
+    """Complete episodes of a store that is being written, or was cut off."""
+    try:
+        return int((zarr.open_array(path / "meta" / "episode_ends", mode="r")[:] > 0).sum())
+    except (OSError, KeyError, ValueError, zarr.errors.ArrayNotFoundError):
+        return 0
