@@ -73,9 +73,8 @@ def pixel_centres(size: int) -> Points:
 def inside(polygon: Points, points: Points) -> NDArray[np.bool_]:
     """Which of `points` (..., 2) lie in the convex `polygon`, whichever way round it is given."""
     edges = np.roll(polygon, -1, axis=0) - polygon
-    cross = (
-        edges[:, 0] * (points[..., 1, None] - polygon[:, 1])
-        - edges[:, 1] * (points[..., 0, None] - polygon[:, 0])
+    cross = edges[:, 0] * (points[..., 1, None] - polygon[:, 1]) - edges[:, 1] * (
+        points[..., 0, None] - polygon[:, 0]
     )
     return np.all(cross >= 0, axis=-1) | np.all(cross <= 0, axis=-1)
 
@@ -140,7 +139,10 @@ class RandomizedRenderer:
     def _draw_table(self, size: int) -> Plane:
         surface, light = self.scene.table, self.scene.light
         field = texture(surface.material, surface.seed, size)
-        towards = (pixel_centres(size) / WINDOW_SIZE - 0.5) @ (math.cos(light.azimuth), math.sin(light.azimuth))
+        towards = (pixel_centres(size) / WINDOW_SIZE - 0.5) @ (
+            math.cos(light.azimuth),
+            math.sin(light.azimuth),
+        )
         lit = (1 + 0.22 * surface.grain * field) * (1 + light.falloff * towards)
         image = np.asarray(lit[..., None] * np.asarray(surface.color), np.float32)
         if self.scene.goal != "none":
@@ -157,7 +159,10 @@ class RandomizedRenderer:
     def _draw_shadows(self, image: Plane, blocks: list[Prism], pusher: Prism) -> None:
         light, size = self.scene.light, len(image)
         away = -np.array([math.cos(light.azimuth), math.sin(light.azimuth)]) / math.tan(light.elevation)
-        cast = [hull(np.concatenate([solid.base, solid.base + away * solid.height])) for solid in (*blocks, pusher)]
+        cast = [
+            hull(np.concatenate([solid.base, solid.base + away * solid.height]))
+            for solid in (*blocks, pusher)
+        ]
         sigma = light.softness * size / WINDOW_SIZE
         shade = cv2.GaussianBlur(coverage(cast, size), (0, 0), sigma)
         image *= 1 - light.shadow * shade[..., None]
@@ -202,7 +207,9 @@ class RandomizedRenderer:
     def _draw_pusher(self, image: Plane, pusher: Prism) -> None:
         size, color = len(image), np.asarray(self.scene.pusher.color)
         side = self._wall_shade(np.array([0.0, 1.0]))
-        blend(image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * min(side, 0.85))
+        blend(
+            image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * min(side, 0.85)
+        )
         blend(image, coverage([pusher.top], size), color)
 
     def _measure(self, blocks: list[Prism], pusher: Prism, size: int) -> tuple[NDArray[np.uint8], Plane]:

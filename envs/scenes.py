@@ -32,7 +32,19 @@ COLORS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
 }
 TABLE_MATERIALS = ("board", "wood", "cloth", "metal", "stone", "mat")
 BLOCK_MATERIALS = ("plastic", "wood", "foam")
-TABLE_COLORS = ("white", "white", "grey", "beige", "brown", "black", "green", "blue", "red", "orange", "yellow")
+TABLE_COLORS = (
+    "white",
+    "white",
+    "grey",
+    "beige",
+    "brown",
+    "black",
+    "green",
+    "blue",
+    "red",
+    "orange",
+    "yellow",
+)
 BLOCK_COLORS = tuple(name for name in COLORS if name != "beige")
 GOALS = ("none", "filled", "outline")
 
@@ -95,7 +107,6 @@ class Scene:
 def _color(rng: np.random.Generator, name: str) -> Color:
     (h0, h1), saturation, value = COLORS[name]
     return colorsys.hsv_to_rgb(rng.uniform(h0, h1) % 1.0, rng.uniform(*saturation), rng.uniform(*value))
-
 
 
 def _distance(a: Color, b: Color) -> float:

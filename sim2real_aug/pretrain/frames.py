@@ -90,7 +90,9 @@ def _draw_file(settings: FrameSettings, path: Path, first: int, last: int) -> in
     arrays = {
         "images": np.array([[[f.image for f in look] for look in group] for group in pick]),
         "labels": np.array([[[f.labels for f in look] for look in group] for group in pick]),
-        "depth": np.array([[[f.depth / f.depth.max() for f in look] for look in group] for group in pick], np.float16),
+        "depth": np.array(
+            [[[f.depth / f.depth.max() for f in look] for look in group] for group in pick], np.float16
+        ),
         "scenes": np.array([group_scenes(group) for group in range(first, last)]),
     }
     temporary = path.with_suffix(".partial.npz")
@@ -107,7 +109,9 @@ def build_frames(settings: FrameSettings, cache: Path, workers: int | None = Non
     paths = [cache / f"{start:06d}.npz" for start in starts]
     missing = [(path, start) for path, start in zip(paths, starts, strict=True) if not path.exists()]
     with (
-        progress("drawing frames", settings.groups, settings.groups - len(missing) * GROUPS_PER_FILE, "groups") as bar,
+        progress(
+            "drawing frames", settings.groups, settings.groups - len(missing) * GROUPS_PER_FILE, "groups"
+        ) as bar,
         ProcessPoolExecutor(workers or os.cpu_count()) as pool,
     ):
         jobs = [

@@ -59,7 +59,13 @@ def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
 
 
 def fit(
-    part: str, module: nn.Module, loss: Loss, settings: FitSettings, run: RunFolder, seed: int, bf16: bool = False
+    part: str,
+    module: nn.Module,
+    loss: Loss,
+    settings: FitSettings,
+    run: RunFolder,
+    seed: int,
+    bf16: bool = False,
 ) -> None:
     """Train `module` in place and leave the averaged weights in it. Takes up its own checkpoint in `run`.
 
@@ -83,7 +89,9 @@ def fit(
             with precision:
                 value, figures = loss(draw)
             if not torch.isfinite(value):
-                raise Fault(f"pretraining the {part}: the loss is {value.item()} at step {step}; lower the learning rate")
+                raise Fault(
+                    f"pretraining the {part}: the loss is {value.item()} at step {step}; lower the learning rate"
+                )
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             norm = nn.utils.clip_grad_norm_(trained, MAX_GRAD_NORM)
@@ -93,7 +101,13 @@ def fit(
             if (step + 1) % settings.log_every == 0:
                 logged = {name: round(figure.item(), 6) for name, figure in figures.items()}
                 elapsed = round(time.monotonic() - seconds, 1)
-                line = {"part": part, "loss": value.item(), "grad_norm": norm.item(), **logged, "seconds": elapsed}
+                line = {
+                    "part": part,
+                    "loss": value.item(),
+                    "grad_norm": norm.item(),
+                    **logged,
+                    "seconds": elapsed,
+                }
                 run.log(step + 1, line)
             if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
                 _save(checkpoint, step + 1, module, optimizer, schedule, average)

@@ -1,0 +1,281 @@
+"""The editor: InstructPix2Pix with a visual prompt, as a diffusers pipeline.
+
+The UNet's conv_in takes z_t (4), E(I_og) (4) and E(I_sty) (4) channels; E() is the VAE's mode, not scaled by the
+scaling factor, as InstructPix2Pix does. Before conv_in `fusion` lets the two conditioning latents attend to the
+instruction. ∅ is a zero latent for an image and the empty prompt for the text.
+
+Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W, 3) uint8; latents (B, 4, h, w).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
+from sim2real_aug.editor.fusion import ConditioningFusion
+from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
+from sim2real_aug.errors import BadInput
+from sim2real_aug.seeding import torch_generator
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """How an editor edits when nothing else is said; stored with its weights."""
+
+    instruction: str = "make it look like a real photo"
+    num_inference_steps: int = 20
+    image_guidance_scale: float = 1.5
+    style_guidance_scale: float = 1.5
+    guidance_scale: float = 7.5
+
+    @property
+    def scales(self) -> GuidanceScales:
+        return GuidanceScales(self.image_guidance_scale, self.style_guidance_scale, self.guidance_scale)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What B edits are conditioned on: source and style latents (B, 4, h, w), text and null_text (B, L, D)."""
+
+    source: Tensor
+    style: Tensor
+    text: Tensor
+    null_text: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def index(self, chosen: Tensor | slice) -> Conditioning:
+        """The conditioning of some of the edits."""
+        return Conditioning(
+            self.source[chosen], self.style[chosen], self.text[chosen], self.null_text[chosen]
+        )
+
+    def repeat(self, times: int) -> Conditioning:
+        """Each edit's conditioning `times` times in a row: edits 0, 0, 1, 1, ..."""
+        return Conditioning(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+
+
+class Editor(DiffusionPipeline):  # type: ignore[misc]
+    """Edits frames by source image, visual prompt and instruction. Load one with `sim2real_aug.load_editor`."""
+
+    model_cpu_offload_seq = "text_encoder->fusion->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        fusion: ConditioningFusion,
+        scheduler: DDIMScheduler,
+        edit_settings: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if unet.config.in_channels != 3 * vae.config.latent_channels:
+            raise BadInput(
+                f"the UNet's conv_in must take 3 x {vae.config.latent_channels} channels (noise, source, visual "
+                f"prompt); it takes {unet.config.in_channels}. Widen a plain InstructPix2Pix checkpoint first: "
+                "Editor.from_instruct_pix2pix"
+            )
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            fusion=fusion,
+            scheduler=scheduler,
+        )
+        self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))))
+        self.photos: NDArray[np.uint8] | None = None
+
+    @property
+    def edit_settings(self) -> EditSettings:
+        return EditSettings(**self.config.edit_settings)
+
+    @edit_settings.setter
+    def edit_settings(self, settings: EditSettings) -> None:
+        self.register_to_config(edit_settings=asdict(settings))
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the images that the editor was trained on."""
+        return int(self.unet.config.sample_size * self.latent_stride)
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels a side of one latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def size_multiple(self) -> int:
+        """An image's sides must be multiples of this for the UNet to halve and double its latents."""
+        return int(self.latent_stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """E(I): the mode of the VAE's posterior, unscaled, (B, 4, h, w). Raises BadInput for an unfit size."""
+        height, width = images.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise BadInput(
+                f"image sides must be multiples of {self.size_multiple} for this editor; got {height} x {width}"
+            )
+        return self.vae.encode(images.to(self.vae.dtype) * 2 - 1).latent_dist.mode()
+
+    def encode_text(self, instructions: list[str]) -> Tensor:
+        """The text encoder's last hidden states, (B, L, D)."""
+        tokens = self.tokenizer(
+            instructions,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+
+    def condition(self, source: Tensor, style: Tensor, instructions: str | list[str]) -> Conditioning:
+        """Encode source images and visual prompts (B, 3, H, W) and one instruction for all or one each."""
+        batch = len(source)
+        if isinstance(instructions, str):
+            text = self.encode_text([instructions]).expand(batch, -1, -1)
+        else:
+            text = self.encode_text(instructions)
+        null_text = self.encode_text([""]).expand(batch, -1, -1)
+        return Conditioning(self.encode_images(source), self.encode_images(style), text, null_text)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (B, 4, h, w) to images (B, 3, H, W) in [0, 1]."""
+        images = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def predict(
+        self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
+    ) -> Tensor:
+        """The guided model output (B, 4, h, w); only passes with a non-zero coefficient run, in one batch."""
+        active = [
+            (weight, seen)
+            for weight, seen in zip(guidance_coefficients(scales), PASSES, strict=True)
+            if weight != 0
+        ]
+        source, style, text = [], [], []
+        for _, (sees_source, sees_style, sees_text) in active:
+            source.append(conditioning.source if sees_source else torch.zeros_like(conditioning.source))
+            style.append(conditioning.style if sees_style else torch.zeros_like(conditioning.style))
+            text.append(conditioning.text if sees_text else conditioning.null_text)
+        tokens = torch.cat(text)
+        images = self.fusion(torch.cat([torch.cat(source), torch.cat(style)], dim=1), tokens)
+        repeated = latents.to(images.dtype).repeat(len(active), 1, 1, 1)
+        timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents)).repeat(len(active))
+        outputs = self.unet(
+            torch.cat([repeated, images], dim=1), timesteps, encoder_hidden_states=tokens
+        ).sample
+        weighted = [
+            weight * part for (weight, _), part in zip(active, outputs.chunk(len(active)), strict=True)
+        ]
+        return torch.stack(weighted).sum(0) if len(weighted) > 1 else weighted[0]
+
+    def initial_latents(self, batch: int, generator: torch.Generator, size: int | None = None) -> Tensor:
+        """Standard normal x_T, (B, 4, h, w), drawn on the CPU so that it is the same on every device."""
+        side = (size or self.image_size) // self.latent_stride
+        shape = (batch, self.vae.config.latent_channels, side, side)
+        return torch.randn(shape, generator=generator).to(self.unet.device)
+
+    @torch.no_grad()
+    def edit(
+        self,
+        source: Tensor,
+        style: Tensor,
+        initial_latents: Tensor,
+        instruction: str | list[str] | None = None,
+    ) -> Tensor:
+        """Edited images (B, 3, H, W) in [0, 1]: DDIM with eta = 0 and the editor's own `edit_settings`.
+
+        Each edit depends on its own source, style and noise only, so the batch's make-up does not matter.
+        """
+        settings = self.edit_settings
+        steps = settings.num_inference_steps
+        conditioning = self.condition(
+            source, style, settings.instruction if instruction is None else instruction
+        )
+        latents = initial_latents.float()
+        for t in sampling_timesteps(self.scheduler, steps).to(latents.device):
+            output = self.predict(latents, t, conditioning, settings.scales)
+            latents, _ = ddim_step(self.scheduler, output, t.expand(len(latents)), latents, steps, eta=0.0)
+        return self.decode(latents)
+
+    @torch.no_grad()
+    def __call__(
+        self, frames: NDArray[np.uint8], photos: NDArray[np.uint8] | None = None, seed: int = 0,
+        instruction: str | None = None,
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """Edit frames (B, H, W, 3) by photos (P, H, W, 3) in turn, or by the editor's own photos.
+
+        All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
+        """
+        photos = self.photos if photos is None else photos
+        if photos is None:
+            raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
+        style = photos[np.arange(len(frames)) % len(photos)]
+        noise = self.initial_latents(1, torch_generator(seed, "noise"), size=frames.shape[1])
+        edited = self.edit(
+            to_images(frames, self.device), to_images(style, self.device), noise.expand(len(frames), -1, -1, -1),
+            instruction,
+        )  # fmt: skip
+        return to_frames(edited)
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""
+        super().save_pretrained(str(save_directory), **options)
+        if self.photos is not None:
+            write_photos(self.photos, Path(save_directory) / "photos")
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> Editor:
+        """Load a folder that `save_pretrained` wrote. Raises BadInput for anything else."""
+        folder = Path(path)
+        if not (folder / "model_index.json").is_file():
+            raise BadInput(f"{folder} is not an editor: it has no model_index.json")
+        try:
+            editor: Editor = super().from_pretrained(str(folder), **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{folder} does not load as an editor: {' '.join(str(error).split())}") from error
+        editor.set_progress_bar_config(disable=True)
+        editor.photos = read_photos(folder / "photos")
+        for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
+            module.requires_grad_(False).eval()
+        return editor
+
+
+def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    return tensor.permute(0, 3, 1, 2).float().contiguous() / 255
+
+
+def to_frames(images: Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8, rounded."""
+    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def write_photos(photos: NDArray[np.uint8], folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, photo in enumerate(photos):
+        Image.fromarray(photo).save(folder / f"{index:03d}.png")
+
+
+def read_photos(folder: Path) -> NDArray[np.uint8] | None:
+    from PIL import Image
+
+    paths = sorted(folder.glob("*.png"))
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths]) if paths else None

@@ -1,0 +1,125 @@
+"""The compact judge: one small network with depth, segmentation and embedding heads, for CPUs.
+
+A U-Net reads depth and regions; a strided tower reads the masked picture and pools mean and spread of its features,
+so that an embedding says what a region is made of and how it is lit, not where it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sim2real_aug.errors import BadInput, unknown_name
+
+REGIONS = ("table", "block", "goal", "pusher")
+PHRASES = {
+    "table": ("table", "board", "whiteboard", "desk", "background", "tabletop"),
+    "block": ("block", "t", "tee", "t-block", "t-shape", "t-shaped block", "letter t", "object"),
+    "goal": ("goal", "target", "marker", "goal marker"),
+    "pusher": ("pusher", "agent", "robot", "stick", "tool", "gripper", "arm", "end effector"),
+}
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(8, outputs), nn.SiLU(),
+        nn.Conv2d(outputs, outputs, 3, 1, 1), nn.GroupNorm(8, outputs), nn.SiLU(),
+    )  # fmt: skip
+
+
+class CompactJudge(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Implements every role of `sim2real_aug.judges.base`. Sides of images are multiples of 8."""
+
+    @register_to_config
+    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 128), embedding_dim: int = 64) -> None:
+        super().__init__()
+        widths = list(channels)
+        self.down = nn.ModuleList(
+            _block(before, after, 1 if level == 0 else 2)
+            for level, (before, after) in enumerate(zip([3, *widths], widths, strict=False))
+        )
+        self.up = nn.ModuleList(
+            _block(low + skip, skip) for low, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], len(REGIONS) + 1, 1)
+        self.tower = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, 2, 1), nn.SiLU(), nn.Conv2d(after, after, 3, 1, 1), nn.SiLU()
+            )
+            for before, after in ((4, 24), (24, 48), (48, 96))
+        )
+        self.project = nn.Sequential(
+            nn.Linear(2 * (3 + 24 + 48 + 96), 128), nn.SiLU(), nn.Linear(128, embedding_dim)
+        )
+
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Region logits (B, 4, H, W) and depth (B, H, W)."""
+        if images.shape[-1] % 8 or images.shape[-2] % 8:
+            raise BadInput(
+                f"image sides must be multiples of 8 for the compact judge; got {tuple(images.shape[-2:])}"
+            )
+        x, skips = images * 2 - 1, []
+        for layer in self.down:
+            x = layer(x)
+            skips.append(x)
+        skips.pop()
+        for layer in self.up:
+            x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
+        out = self.head(x)
+        return out[:, :-1], out[:, -1].sigmoid()
+
+    def depth(self, images: Tensor) -> Tensor:
+        """1 on the table, about 0.5 on the block's top, less on what is higher."""
+        return self.read(images)[1]
+
+    def segment(self, images: Tensor, phrase: str) -> Tensor:
+        return self.read(images)[0].argmax(1) == REGIONS.index(region_of(phrase))
+
+    def embed(self, images: Tensor, masks: Tensor) -> Tensor:
+        weight = masks[:, None].to(images.dtype)
+        x = torch.cat([(images * 2 - 1) * weight, weight], dim=1)
+        pooled = _masked_moments(images * 2 - 1, weight)
+        for layer in self.tower:
+            x = layer(x)
+            pooled += _masked_moments(x, F.adaptive_avg_pool2d(weight, x.shape[-2:]))
+        seen = (weight.flatten(1).sum(1) > 0)[:, None]
+        return F.normalize(self.project(torch.cat(pooled, dim=1)), dim=1) * seen
+
+
+def _masked_moments(features: Tensor, weight: Tensor) -> list[Tensor]:
+    """Mean and standard deviation of each feature over the mask, (B, C) each."""
+    total = weight.sum((2, 3)).clamp(min=1e-6)
+    mean = (features * weight).sum((2, 3)) / total
+    variance = ((features - mean[..., None, None]) ** 2 * weight).sum((2, 3)) / total
+    return [mean, (variance + 1e-6).sqrt()]
+
+
+def region_of(phrase: str) -> str:
+    """The region that a phrase names ("T-shaped block" is the block). Raises BadInput for words it cannot know."""
+    words = phrase.lower().strip(" .")
+    words = words.removeprefix("the ").removeprefix("a ")
+    for region, phrases in PHRASES.items():
+        if words in phrases:
+            return region
+    raise unknown_name(
+        "phrase for the compact judge", phrase, [p for group in PHRASES.values() for p in group]
+    )
+
+
+def load_compact_judge(path: str | Path) -> CompactJudge:
+    """Load a folder that `CompactJudge.save_pretrained` wrote. Raises BadInput for anything else."""
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{folder} is not a compact judge: it has no config.json")
+    try:
+        judge = CompactJudge.from_pretrained(folder, torch_dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"{folder} does not load as a compact judge: {' '.join(str(error).split())}"
+        ) from error
+    return judge.requires_grad_(False).eval()

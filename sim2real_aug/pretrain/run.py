@@ -1,0 +1,132 @@
+"""The whole pretraining, part by part: frames, autoencoder, judge, editor, measurement on held-out scenes, weights.
+
+    sim2real-aug pretrain --out runs/pretrain
+
+Each part takes up its own checkpoint, so the same command goes on where the last one stopped. The result is
+OUT/weights/{editor,judge}, float16, in the layout that ships with the package, and OUT/weights/MODEL_CARD.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from hydra.utils import get_method
+from omegaconf import DictConfig
+
+from sim2real_aug.config import settings
+from sim2real_aug.devices import resolve_device
+from sim2real_aug.editor.editor import Editor, to_images
+from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.pretrain.autoencoder import autoencoder_loss, build_autoencoder, set_scaling_factor
+from sim2real_aug.pretrain.editor import (
+    EditorArchitecture,
+    build_editor,
+    editor_loss,
+    encode_frames,
+    trained_modules,
+)
+from sim2real_aug.pretrain.frames import FIRST_SCENE, FrameGroups, FrameSettings, build_frames
+from sim2real_aug.pretrain.held_out import draw_held_out, measure
+from sim2real_aug.pretrain.judge import judge_loss
+from sim2real_aug.pretrain.loop import FitSettings, fit
+from sim2real_aug.pretrain.model_card import model_card
+from sim2real_aug.progress import say
+from sim2real_aug.runs import RunFolder
+from sim2real_aug.seeding import derive_seed, numpy_generator
+
+TOKENIZER_SCENES = 400
+SCALING_FRAMES = 256
+
+
+def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> dict[str, Any]:
+    """Train what `configs/pretrain.yaml` describes; returns the summary that is saved with the run."""
+    run = RunFolder.open(out, config, overwrite)
+    done = run.summary()
+    if done is not None:
+        return done
+    device = resolve_device(config.device)
+    frames = read_frames(config, run)
+    torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
+    vae = train_autoencoder(config, run, frames, device)
+    judge = train_judge(config, run, frames, device)
+    editor = train_editor(config, run, frames, vae)
+    held_out = draw_held_out(config)
+    editor.photos = held_out.photos
+    write_weights(editor, judge, run)
+    summary = {**measure(editor, judge, held_out), "seconds": training_seconds(run)}
+    (run.path / "weights" / "MODEL_CARD.md").write_text(model_card(config, summary))
+    run.write_summary(summary)
+    say(f"weights: {run.path / 'weights'}")
+    return summary
+
+
+def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:
+    keys = ("groups", "states_per_group", "image_size", "renderer")
+    frame_settings = FrameSettings(**{key: config.frames[key] for key in keys}, seed=config.seed)
+    return build_frames(frame_settings, Path(config.cache) if config.cache else run.path / "cache")
+
+
+def train_autoencoder(
+    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
+) -> AutoencoderKL:
+    part = config.autoencoder
+    vae = build_autoencoder(list(part.block_out_channels), part.norm_num_groups, config.frames.image_size)
+    vae = vae.to(device, memory_format=torch.channels_last)
+    fitting = settings(FitSettings, part.fit)
+    fit("autoencoder", vae, autoencoder_loss(vae, frames, fitting.batch_size, device), fitting, run,
+        config.seed, config.bf16)  # fmt: skip
+    flat = frames.images.reshape(-1, *frames.images.shape[-3:])
+    chosen = numpy_generator(config.seed, "scaling factor").integers(len(flat), size=SCALING_FRAMES)
+    set_scaling_factor(vae, to_images(flat[chosen], device) * 2 - 1)
+    return vae.requires_grad_(False).eval()
+
+
+def train_judge(
+    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
+) -> CompactJudge:
+    judge = CompactJudge().to(device, memory_format=torch.channels_last)
+    fitting = settings(FitSettings, config.judge.fit)
+    fit(
+        "judge",
+        judge,
+        judge_loss(judge, frames, fitting.batch_size, device),
+        fitting,
+        run,
+        config.seed,
+        config.bf16,
+    )
+    return judge.requires_grad_(False).eval()
+
+
+def train_editor(config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL) -> Editor:
+    sample_scene = get_method(config.frames.sample_scene)
+    scenes = [sample_scene(FIRST_SCENE + number) for number in range(TOKENIZER_SCENES)]
+    editor = build_editor(
+        vae, settings(EditorArchitecture, config.editor.architecture), scenes, run.path / "tokenizer",
+        dict(config.editor.edit_settings),
+    )  # fmt: skip
+    editor.to(vae.device)
+    editor.unet.to(memory_format=torch.channels_last)
+    fitting = settings(FitSettings, config.editor.fit)
+    latents = encode_frames(editor, frames, run)
+    loss = editor_loss(editor, frames, latents, config.frames.sample_scene, fitting.batch_size)
+    modules = trained_modules(editor)
+    fit("editor", modules, loss, fitting, run, config.seed, config.bf16)
+    modules.requires_grad_(False).eval()
+    return editor
+
+
+def write_weights(editor: Editor, judge: CompactJudge, run: RunFolder) -> None:
+    """Save both in float16 and leave them in float32, rounded as they will be loaded."""
+    folder = run.path / "weights"
+    for name, model in (("editor", editor), ("judge", judge)):
+        model.to(torch.float16).save_pretrained(str(folder / name))
+        model.to(torch.float32)
+
+
+def training_seconds(run: RunFolder) -> dict[str, float]:
+    """Wall-clock seconds of each part, of the last uninterrupted stretch."""
+    return {line["part"]: line["seconds"] for line in run.metrics()}
