@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CLIP_SIDES = ("both", "progress")
-
 
 @dataclass(frozen=True)
 class PairLoss:
@@ -44,22 +42,15 @@ def clamp_log_ratio(log_ratio: Tensor, clip_ratio: float) -> Tensor:
     return log_ratio.clamp(math.log1p(-clip_ratio), math.log1p(clip_ratio))
 
 
-def d3po_loss(
-    winner_log_ratio: Tensor, loser_log_ratio: Tensor, beta: float, clip_ratio: float, clip_side: str = "both"
-) -> PairLoss:
+def d3po_loss(winner_log_ratio: Tensor, loser_log_ratio: Tensor, beta: float, clip_ratio: float) -> PairLoss:
     """-log sigma(beta log-ratio(winner) - beta log-ratio(loser)), mean over the pairs. The paper's eq. 7.
 
     winner_log_ratio, loser_log_ratio: (P,), P >= 1, log pi_theta(a|s) - log pi_ref(a|s) of each side, each
-    at its own state: the paper's last term prints pi_ref(a_l|s_w), a slip.
-    clip_side: `both` clamps each ratio on both sides, as D3PO's code does. `progress` clamps only where a
-    pair has already been won (the winner's ratio from above, the loser's from below): on its own samples a
-    policy's ratios are above 1 on both sides, and a symmetric clamp then silences the loser's term for good.
+    at its own state: the paper's last term prints pi_ref(a_l|s_w), a slip. Both are clamped on both sides.
+    Clamping only the side that is already won does not do: the loser's term then pushes without an end (KL
+    per element above 10 after 15 toy rounds, and the reward fell).
     """
-    if clip_side == "both":
-        winner, loser = (clamp_log_ratio(ratio, clip_ratio) for ratio in (winner_log_ratio, loser_log_ratio))
-    else:
-        winner = winner_log_ratio.clamp(max=math.log1p(clip_ratio))
-        loser = loser_log_ratio.clamp(min=math.log1p(-clip_ratio))
+    winner, loser = (clamp_log_ratio(ratio, clip_ratio) for ratio in (winner_log_ratio, loser_log_ratio))
     margin = (winner_log_ratio - loser_log_ratio).detach()
     clamped = torch.cat([winner != winner_log_ratio, loser != loser_log_ratio])
     return PairLoss(
@@ -70,10 +61,10 @@ def d3po_loss(
     )
 
 
-def gaussian_kl(mean: Tensor, reference_mean: Tensor, std: Tensor | float) -> Tensor:
+def gaussian_kl(mean: Tensor, reference_mean: Tensor, std: Tensor) -> Tensor:
     """KL(pi_theta || pi_ref) of one denoising step, per latent element: (B, c, h, w) twice -> (B,).
 
-    Both policies are Gaussians of the same std, the sampler's, so that the divergence is
+    std: (B or 1, 1, 1, 1). Both policies are Gaussians with the sampler's std, so that the divergence is
     (mean - reference_mean)^2 / (2 std^2) exactly, averaged over the elements as the log-probabilities are.
     """
     return ((mean.float() - reference_mean.float()) ** 2 / (2 * std**2)).flatten(1).mean(1)

@@ -20,11 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sim2real_aug.judges.base import DepthJudge, EmbeddingJudge, SegmentationJudge
-
-
-class Judge(DepthJudge, SegmentationJudge, EmbeddingJudge, Protocol):
-    """One object in all three roles."""
+from sim2real_aug.judges.base import EmbeddingJudge, Judge
 
 
 @dataclass(frozen=True)
@@ -36,8 +32,11 @@ class Scores:
 
 
 class Scorer(Protocol):
-    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor) -> Scores:
-        """source, photos: (C, 3, H, W), edits: (C, K, 3, H, W) -> scores (C, K)."""
+    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+        """source, photos: (C, 3, H, W), edits: (C, K, 3, H, W), photo_masks: (C, H, W) -> scores (C, K).
+
+        A photo mask, where one is given, is the part of the photo to take after; all False: none given.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,15 @@ class JudgedScores:
     lambda_outside: float = 0.05
 
     @torch.no_grad()
-    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor) -> Scores:
+    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+        """See Scorer. A given photo mask stands for m_sty in every region."""
         depth = self.judge.depth(source)
         edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
         source_masks = torch.stack([self.judge.segment(source, phrase) for phrase in self.regions])
-        photo_masks = torch.stack([self.judge.segment(photos, phrase) for phrase in self.regions])
+        found_masks = torch.stack([self.judge.segment(photos, phrase) for phrase in self.regions])
+        given = photo_masks.flatten(1).any(1)[:, None, None]
         outside = outside_distance(source, edits, inside=source_masks.any(0))
+        photo_masks = torch.where(given, photo_masks, found_masks)
         semantic = region_distance(self.judge, photos, edits, source_masks, photo_masks)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim2real_aug.d3po.loss import CLIP_SIDES
 from sim2real_aug.errors import BadInput
 
 COUNTS = (
@@ -14,6 +13,7 @@ COUNTS = (
     "train_timesteps",
     "inner_epochs",
     "batch_size",
+    "updates_per_round",
     "lora_rank",
     "held_out_frames",
     "evaluate_every",
@@ -38,9 +38,9 @@ class D3POSettings:
     train_timesteps: int = 20
     inner_epochs: int = 1
     batch_size: int = 16
+    updates_per_round: int = 1
     beta: float = 0.1
     clip_ratio: float = 0.1
-    clip_side: str = "both"
     learning_rate: float = 3e-5
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
@@ -58,6 +58,7 @@ class D3POSettings:
     checkpoint_every: int = 1
     sample_grid_every: int = 5
     keep: str = "best"
+    instruction: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,7 +80,6 @@ class D3POSettings:
             ),
             (not 0 < self.clip_ratio < 1, f"clip_ratio must be between 0 and 1; got {self.clip_ratio}"),
             (not 0 < self.eta <= 1, f"eta must be above 0 (0 has no density) and at most 1; got {self.eta}"),
-            (self.clip_side not in CLIP_SIDES, f"clip_side must be in {CLIP_SIDES}; got '{self.clip_side}'"),
             (self.keep not in ("best", "last"), f"keep must be 'best' or 'last'; got '{self.keep}'"),
             (not self.regions, "regions must name at least one region"),
         ]

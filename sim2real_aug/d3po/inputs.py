@@ -1,0 +1,73 @@
+"""What a D3PO run starts from: frames of a store (or simulated ones), photos, a split.
+
+Legend: N frames, P photos, S pixels a side; images (S, S, 3) uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
+from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.errors import BadInput
+from sim2real_aug.progress import say
+
+
+def open_photos(folder: Path | None, editor: Any) -> PhotoSet:
+    """The photos of `folder` at the editor's size; without a folder those that came with the editor.
+
+    Raises BadInput when neither is there.
+    """
+    if folder is not None:
+        return load_photos(folder, editor.image_size)
+    if editor.photos is None:
+        raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
+    names = tuple(f"editor-{index}" for index in range(len(editor.photos)))
+    return PhotoSet(np.asarray(editor.photos, np.uint8), names, names)
+
+
+def open_dataset(path: str | Path | None, simulate: DictConfig, run: Path) -> ReplayBuffer:
+    """The store at `path`; without one, a small simulated store that is made inside the run folder.
+
+    simulate: a hydra node whose `_target_` writes the store; the core itself never imports the simulator.
+    """
+    if path is None:
+        path = run / "simulated.zarr"
+        say(f"no dataset given: simulated episodes are used, {path}")
+        instantiate(simulate, out=path)  # continues what it finds
+    return ReplayBuffer.open(path)
+
+
+def training_images(
+    buffer: ReplayBuffer, photos: PhotoSet, size: int, settings: D3POSettings
+) -> TrainingImages:
+    """Frames of `buffer` and `photos` at size x size, split into training and held-out frames."""
+    train, held_out = split_frames(buffer.episode_ends, settings.held_out_frames, settings.seed)
+    empty = np.zeros((size, size), bool)
+    masks = photos.masks or {}
+    return TrainingImages(
+        read=_reader(buffer, size),
+        train=train,
+        held_out=held_out,
+        photos=photos.images,
+        photo_masks=np.stack([masks.get(name, empty) for name in photos.names]),
+    )
+
+
+def _reader(buffer: ReplayBuffer, size: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
+    fits = buffer.array("img").shape[1:3] == (size, size)
+
+    def read(frames: NDArray[np.int64]) -> NDArray[np.uint8]:
+        raw = [buffer.images(int(frame), int(frame) + 1)[0] for frame in frames]
+        return np.stack(raw if fits else [to_square(image, size) for image in raw])
+
+    return read
