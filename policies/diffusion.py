@@ -1,0 +1,231 @@
+"""Image diffusion policy: two frames and agent positions in, a chunk of target positions out.
+
+Follows real-stanford/diffusion_policy's image Push-T policy: DDPM training on whole action sequences with the
+observation as global condition; at inference DDPM, or DDIM in fewer steps.
+
+Legend: B batch; O observation steps; P horizon (actions predicted); N actions executed; A action dimensions;
+S state dimensions; H W pixels; frames uint8 (B, O, H, W, 3); positions in window units 0..512.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor, nn
+
+from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.policies.encoders import ENCODERS, make_encoder
+from sim2real_aug.policies.network import ConditionalUnet1D
+from sim2real_aug.policies.normalizer import MinMaxNormalizer
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+SAMPLERS = ("ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """What the policy is; `configs/policy/*.yaml` says what each key means. Defaults: the compact policy.
+
+    Raises BadInput that lists every contradiction.
+    """
+
+    encoder: str = "compact"
+    features: int = 64
+    keypoints: int = 32
+    down_dims: tuple[int, ...] = (64, 128, 256)
+    kernel_size: int = 5
+    groups: int = 8
+    step_dim: int = 128
+    image_size: int = 96
+    crop_size: int = 84
+    state_dim: int = 2
+    action_dim: int = 2
+    horizon: int = 16
+    n_obs_steps: int = 2
+    n_action_steps: int = 8
+    sampler: str = "ddim"
+    num_train_timesteps: int = 100
+    num_inference_steps: int = 10
+
+    def __post_init__(self) -> None:
+        for kind, name, accepted in (
+            ("encoder", self.encoder, ENCODERS),
+            ("sampler", self.sampler, SAMPLERS),
+        ):
+            if name not in accepted:
+                raise unknown_name(f"policy.model.{kind}", name, accepted)
+        multiple = 2 ** (len(self.down_dims) - 1)
+        rules = {
+            f"horizon must be a multiple of {multiple} (2 ** (len(down_dims) - 1)); got {self.horizon}": (
+                self.horizon > 0 and self.horizon % multiple == 0
+            ),
+            f"n_obs_steps - 1 + n_action_steps must be at most horizon {self.horizon}; got "
+            f"{self.n_obs_steps} - 1 + {self.n_action_steps}": (
+                self.n_obs_steps >= 1 and 1 <= self.n_action_steps <= self.horizon - self.n_obs_steps + 1
+            ),
+            f"crop_size must lie in 1..image_size {self.image_size}; got {self.crop_size}": (
+                1 <= self.crop_size <= self.image_size
+            ),
+            f"num_inference_steps must lie in 1..num_train_timesteps {self.num_train_timesteps}; got "
+            f"{self.num_inference_steps}": 1 <= self.num_inference_steps <= self.num_train_timesteps,
+        }
+        broken = [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise BadInput("policy.model: " + "; ".join(broken))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the policy sees: frames (B, O, H, W, 3) uint8 RGB and states (B, O, S) float32, oldest first."""
+
+    frames: Tensor
+    states: Tensor
+
+    def to(self, device: torch.device | str) -> Observation:
+        return Observation(self.frames.to(device), self.states.to(device))
+
+
+def crop(frames: Tensor, size: int, generator: Generator | None = None) -> Tensor:
+    """One `size` x `size` window of each frame (B, H, W, 3): at random with a generator, else the centre.
+
+    Each frame draws its own window, those of one observation too, as robomimic's CropRandomizer.
+    """
+    count, height, width = frames.shape[:3]
+    rooms = (height - size, width - size)
+    if generator is None:
+        top, left = (room // 2 for room in rooms)
+        return frames[:, top : top + size, left : left + size]
+    rows, columns = (
+        (torch.randint(room + 1, (count, 1), generator=generator) + torch.arange(size)).to(frames.device)
+        for room in rooms
+    )
+    index = torch.arange(count, device=frames.device)[:, None, None]
+    return frames[index, rows[:, :, None], columns[:, None, :]]
+
+
+class DiffusionPolicy(nn.Module):
+    """The whole policy; `loss` trains it, `act` runs it."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = make_encoder(settings.encoder, settings.features, settings.keypoints)
+        self.unet = ConditionalUnet1D(
+            settings.action_dim,
+            settings.n_obs_steps * (settings.features + settings.state_dim),
+            settings.step_dim,
+            settings.down_dims,
+            settings.kernel_size,
+            settings.groups,
+        )
+        self.state_normalizer = MinMaxNormalizer(settings.state_dim)
+        self.action_normalizer = MinMaxNormalizer(settings.action_dim)
+        self.noise_schedule = _scheduler(DDPMScheduler, settings)
+
+    @property
+    def device(self) -> torch.device:
+        return self.state_normalizer.scale.device
+
+    def encode(self, observation: Observation, crop_generator: Generator | None = None) -> Tensor:
+        """The global condition (B, O * (features + S)); all frames go through the encoder at once."""
+        batch, steps = observation.frames.shape[:2]
+        frames = crop(observation.frames.flatten(0, 1), self.settings.crop_size, crop_generator)
+        features = self.encoder(frames.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        states = self.state_normalizer.normalize(observation.states)
+        return torch.cat([features.unflatten(0, (batch, steps)), states], dim=-1).flatten(1)
+
+    def loss(
+        self, observation: Observation, actions: Tensor, generator: Generator, random_crop: bool = True
+    ) -> Tensor:
+        """Mean squared error of the predicted noise (Ho et al., arXiv:2006.11239, equation 14).
+
+        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order.
+        """
+        condition = self.encode(observation, generator if random_crop else None)
+        clean = self.action_normalizer.normalize(actions)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)
+        steps = steps.to(clean.device)
+        noisy = self.noise_schedule.add_noise(clean, noise, steps)
+        return nn.functional.mse_loss(self.unet(noisy, steps, condition), noise)
+
+    @torch.no_grad()
+    def sample(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
+        """Denoised action sequences (B, P, A), window units; row b draws from generators[b] (CPU) only."""
+        settings = self.settings
+        condition = self.encode(observation)
+        shape = (len(condition), settings.horizon, settings.action_dim)
+        actions = randn_tensor(shape, generator=list(generators), device=self.device)
+        scheduler = _scheduler(DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler, settings)
+        scheduler.set_timesteps(settings.num_inference_steps)
+        for step in scheduler.timesteps:
+            steps = step.expand(len(actions)).to(self.device)
+            noise = self.unet(actions, steps, condition)
+            actions = scheduler.step(noise, int(step), actions, generator=list(generators)).prev_sample
+        return self.action_normalizer.unnormalize(actions)
+
+    def act(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
+        """The actions to execute, (B, N, A): the first is that of the newest observation step."""
+        first = self.settings.n_obs_steps - 1
+        return self.sample(observation.to(self.device), generators)[
+            :, first : first + self.settings.n_action_steps
+        ]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: value.contiguous() for name, value in self.state_dict().items()}, folder / WEIGHTS_FILE
+        )
+        (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(self.settings), indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> DiffusionPolicy:
+        """Read what `save_pretrained` wrote; BadInput when the files are missing or do not fit each other."""
+        folder = Path(folder)
+        try:
+            values = json.loads((folder / CONFIG_FILE).read_text())
+            settings = PolicySettings(**{**values, "down_dims": tuple(values["down_dims"])})
+            policy = cls(settings)
+            policy.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"{folder} is not a saved policy ({CONFIG_FILE} and {WEIGHTS_FILE}): {reason}"
+            ) from error
+        return policy.eval()
+
+
+def load_policy(path: str | Path) -> DiffusionPolicy:
+    """The policy of a training run (RUN/policy) or of a saved policy folder, in evaluation mode.
+
+    Raises BadInput for a path that is neither.
+    """
+    path = Path(path)
+    for folder in (path / "policy", path):
+        if (folder / CONFIG_FILE).is_file():
+            return DiffusionPolicy.from_pretrained(folder)
+    if (path / "config.yaml").is_file():
+        raise BadInput(
+            f"{path} holds no finished policy; run the same train-policy command again to finish it"
+        )
+    raise BadInput(f"{path} is not a policy run: no policy/{CONFIG_FILE} in it; make one with train-policy")
+
+
+def _scheduler(kind: type, settings: PolicySettings) -> DDPMScheduler | DDIMScheduler:
+    return kind(
+        num_train_timesteps=settings.num_train_timesteps,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="epsilon",
+        clip_sample=True,
+    )

@@ -1,0 +1,174 @@
+"""Closed-loop evaluation: how well a policy does in Push-T, drawn in any domain.
+
+Success is coverage >= 0.95 at any time within 300 steps; mean max and final coverage are reported beside it,
+as the three are not comparable with one another. Starts come from a fixed list of seeds, by default those of
+the published evaluation, 100000 and on.
+
+    sim2real-aug evaluate RUN --domain flat --episodes 50
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from omegaconf import OmegaConf
+
+from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
+from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.errors import BadInput
+from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
+from sim2real_aug.policies.rollout import Episode, Policy, run_episodes, scene_renderer
+from sim2real_aug.policies.trainer import resolve_device
+from sim2real_aug.progress import progress, say
+from sim2real_aug.report.pictures import grid
+from sim2real_aug.runs import RunFolder
+from sim2real_aug.seeding import numpy_generator
+
+PICTURE_FRAMES = 8
+PUSH_T_DIMS = 2
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What to evaluate on; each field is explained in `configs/evaluate.yaml`."""
+
+    domain: str = "flat"
+    episodes: int = 50
+    seed: int = 100000
+    max_steps: int = 300
+    resamples: int = 10000
+    picture_episodes: int = 4
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least in (("episodes", 1), ("max_steps", 1), ("resamples", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise BadInput(f"{name} must be at least {least}; got {getattr(self, name)}")
+
+
+def bootstrap_interval(
+    values: ArrayLike, seed: int, resamples: int = 10000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of values (n,) (Efron 1979), from `seed`.
+
+    It has no width when all values are equal, as with no success at all: read it with n in mind.
+    """
+    sample = np.asarray(values, np.float64)
+    picks = numpy_generator(seed, "bootstrap").integers(len(sample), size=(resamples, len(sample)))
+    low, high = np.quantile(sample[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def summarise(episodes: Sequence[Episode], settings: EvaluateSettings) -> dict[str, Any]:
+    """Means with 95 % intervals, and the episodes one by one.
+
+    mean_max_reward is the published policies' score: max coverage / 0.95, at most 1.
+    """
+    covered = np.array([episode.max_coverage for episode in episodes])
+    measured = {
+        "success_rate": np.array([episode.success for episode in episodes], np.float64),
+        "mean_max_coverage": covered,
+        "mean_final_coverage": np.array([episode.final_coverage for episode in episodes]),
+        "mean_max_reward": np.minimum(covered / SUCCESS_THRESHOLD, 1.0),
+    }
+    summary: dict[str, Any] = {}
+    for name, values in measured.items():
+        summary[name] = float(values.mean())
+        interval = bootstrap_interval(values, settings.seed, settings.resamples)
+        summary[f"{name}_interval"] = list(interval)
+    summary["per_episode"] = [
+        {
+            "seed": episode.seed,
+            "success": episode.success,
+            "max_coverage": episode.max_coverage,
+            "final_coverage": episode.final_coverage,
+            "steps": episode.steps,
+        }
+        for episode in episodes
+    ]
+    return summary
+
+
+def evaluate(
+    policy: str | Path | Policy,
+    settings: EvaluateSettings | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Run the policy of a training run (or a policy in memory) and return its summary.
+
+    out: folder for summary.json and episodes.png; for a run by default RUN/evaluations/<domain>-<seed>-<n>,
+    for a policy in memory nothing is written. An evaluation that is there already is returned as it is.
+
+    Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain.
+    """
+    settings = settings or EvaluateSettings()
+    make_renderer(settings.domain)
+    device = resolve_device(settings.device)
+    weights = "in memory"
+    if isinstance(policy, str | Path):
+        path, policy = Path(policy), load_policy(policy).to(device)
+        weights = _digest(policy)
+        name = f"{settings.domain.replace('/', '-')}-{settings.seed}-{settings.episodes}"
+        out = path / "evaluations" / name if out is None else out
+    check_fits_push_t(policy)
+    run = None
+    if out is not None:
+        config = OmegaConf.create({**dataclasses.asdict(settings), "weights": weights})
+        run = RunFolder.open(out, config, overwrite)
+        finished = run.summary()
+        if finished is not None:
+            say(f"{run.path} is finished; --overwrite evaluates again")
+            return finished
+    return _evaluate(policy, settings, run)
+
+
+def check_fits_push_t(policy: Policy) -> None:
+    """Raise BadInput unless the policy sees the agent's position and gives its target."""
+    dims = (policy.settings.state_dim, policy.settings.action_dim)
+    if dims != (PUSH_T_DIMS, PUSH_T_DIMS):
+        raise BadInput(
+            f"the policy takes {dims[0]} state columns and gives {dims[1]} actions; "
+            "Push-T has two of each: train with policy.model.state_dim=2 policy.model.action_dim=2"
+        )
+
+
+def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None) -> dict[str, Any]:
+    seeds = range(settings.seed, settings.seed + settings.episodes)
+    start = time.monotonic()
+    total = settings.episodes * settings.max_steps
+    with progress(f"evaluating in {settings.domain}", total, unit="steps") as bar:
+        episodes = run_episodes(policy, settings.domain, seeds, settings.max_steps, bar.advance)
+    summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
+    summary["seconds"] = round(time.monotonic() - start, 1)
+    if run is not None:
+        if settings.picture_episodes:
+            path = run.path / "episodes.png"
+            summary["picture"] = str(draw(episodes[: settings.picture_episodes], settings.domain, path))
+        run.write_summary(summary)
+    return summary
+
+
+def draw(episodes: Sequence[Episode], domain: str, path: Path) -> Path:
+    """Write a picture: a row an episode, frames evenly spread from its start to its end."""
+    rows = []
+    for episode in episodes:
+        renderer = scene_renderer(domain, episode.seed)
+        moments = np.linspace(0, episode.steps, PICTURE_FRAMES).round().astype(int)
+        rows.append([renderer.render(episode.states[moment], 192).image for moment in moments])
+    return grid(rows, path, ["start", *[""] * (PICTURE_FRAMES - 2), "end"])
+
+
+def _digest(policy: DiffusionPolicy) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(policy.state_dict().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,312 @@
+"""Training of the diffusion policy on a replay buffer, plain or with edited frames mixed in.
+
+As real-stanford/diffusion_policy trains its image policy (AdamW, cosine schedule with warm-up, EMA of the
+weights), but the budget is counted in steps, not epochs, so that arms with unlike data are comparable. All
+draws of a step come from (seed, step): the same command run again continues, and ends where an uninterrupted
+run would have.
+
+    sim2real-aug train-policy DATASET.zarr --augmented EDITED.zarr --out RUN
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.training_utils import EMAModel
+from omegaconf import DictConfig
+from torch import Tensor
+
+from sim2real_aug.config import settings as read_settings
+from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.policies.demonstrations import (
+    BatchOrder,
+    Demonstrations,
+    load_demonstrations,
+    open_stores,
+    use_edited,
+)
+from sim2real_aug.policies.diffusion import DiffusionPolicy, Observation, PolicySettings
+from sim2real_aug.progress import progress, say
+from sim2real_aug.runs import RunFolder
+from sim2real_aug.seeding import derive_seed, torch_generator
+
+CHECKPOINT = "last.pt"
+SAMPLED_ITEMS = 64
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and how to train; each field is explained in `configs/policy/compact.yaml`."""
+
+    steps: int = 30000
+    batch_size: int = 128
+    learning_rate: float = 3e-4
+    adam_betas: tuple[float, float] = (0.95, 0.999)
+    adam_eps: float = 1e-8
+    weight_decay: float = 1e-6
+    warmup_steps: int = 500
+    ema_power: float = 0.75
+    ema_max_decay: float = 0.9999
+    max_train_episodes: int | None = 90
+    val_fraction: float = 0.02
+    augmented_probability: float = 0.5
+    val_items: int = 512
+    log_every: int = 50
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "val_items", "log_every", "validate_every", "checkpoint_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise BadInput(f"policy.training.{name} must be at least 1; got {getattr(self, name)}")
+        if not 0 <= self.augmented_probability <= 1:
+            raise BadInput(f"augmented_probability must lie in 0..1; got {self.augmented_probability}")
+
+
+@dataclass
+class Training:
+    """All that changes during a run; what `save` keeps of it is enough to continue exactly."""
+
+    policy: DiffusionPolicy
+    optimizer: torch.optim.AdamW
+    ema: EMAModel
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls, model: PolicySettings, settings: TrainSettings, demonstrations: Demonstrations
+    ) -> Training:
+        """A fresh policy: weights from the seed, normalisers from the training demonstrations."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(settings.seed, "weights"))
+            policy = DiffusionPolicy(model)
+        policy.state_normalizer.fit(torch.from_numpy(demonstrations.states))
+        policy.action_normalizer.fit(torch.from_numpy(demonstrations.actions))
+        policy.to(resolve_device(settings.device))
+        optimizer = torch.optim.AdamW(
+            policy.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.adam_betas,
+            eps=settings.adam_eps,
+            weight_decay=settings.weight_decay,
+        )
+        return cls(policy, optimizer, make_ema(policy, settings))
+
+    def save(self, path: Path) -> None:
+        """Write the state; a crash leaves the former file whole."""
+        state = {
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+        }
+        temporary = path.with_suffix(".new")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Take up the state of `save`; BadInput for a file that is damaged or of another policy."""
+        try:
+            state = torch.load(path, map_location=self.policy.device, weights_only=True)
+            self.policy.load_state_dict(state["policy"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            raise BadInput(f"{path} cannot be resumed ({reason}); --overwrite starts again") from error
+        self.ema.to(self.policy.device)
+        self.step, self.losses = int(state["step"]), list(state["losses"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[DiffusionPolicy]:
+        """The policy with the EMA weights, in evaluation mode, for the length of the block."""
+        self.ema.store(self.policy.parameters())
+        self.ema.copy_to(self.policy.parameters())
+        self.policy.eval()
+        try:
+            yield self.policy
+        finally:
+            self.ema.restore(self.policy.parameters())
+            self.policy.train()
+
+
+def make_ema(policy: torch.nn.Module, settings: TrainSettings) -> EMAModel:
+    """Average with decay 1 - step ** -power, at most `ema_max_decay`; the first step copies the weights."""
+    return EMAModel(
+        policy.parameters(),
+        decay=settings.ema_max_decay,
+        use_ema_warmup=True,
+        inv_gamma=1.0,
+        power=settings.ema_power,
+        foreach=True,
+    )
+
+
+def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
+    """Linear from 0 over the warm-up, then half a cosine to 0 (diffusers' `get_scheduler("cosine")`)."""
+    if step < warmup_steps:
+        return step / max(1, warmup_steps)
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises BadInput for a device that this machine does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(f"device '{name}' is not available here; use auto or cpu") from error
+    return torch.device(name)
+
+
+def train_step(training: Training, settings: TrainSettings, batch: tuple[Observation, Tensor]) -> float:
+    """One optimiser step; returns the loss. Raises Fault when it is not finite, before the weights change."""
+    policy, observation, actions = training.policy, batch[0].to(training.policy.device), batch[1]
+    factor = learning_rate_factor(training.step, settings.warmup_steps, settings.steps)
+    for group in training.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * factor
+    loss = policy.loss(
+        observation, actions.to(policy.device), torch_generator(settings.seed, "step", training.step)
+    )
+    value = loss.item()
+    if not math.isfinite(value):
+        raise Fault(
+            f"the loss became {value} at step {training.step}; the last checkpoint is kept: lower the "
+            "learning rate (policy.training.learning_rate)"
+        )
+    training.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    training.optimizer.step()
+    training.ema.step(policy.parameters())
+    training.step += 1
+    training.losses.append(value)
+    return value
+
+
+@torch.no_grad()
+def validate(policy: DiffusionPolicy, held_out: Demonstrations, settings: TrainSettings) -> dict[str, float]:
+    """Loss, and mean distance (window units) of sampled to demonstrated actions, on held-out windows.
+
+    Windows spread evenly over the held-out episodes; the draws are the same at every call.
+    """
+    items = np.unique(np.linspace(0, len(held_out) - 1, settings.val_items).astype(np.int64))
+    probability = 0.0 if held_out.edited is None else settings.augmented_probability
+    edited = use_edited(items, probability, settings.seed, 0)
+    losses = []
+    for start in range(0, len(items), settings.batch_size):
+        part = slice(start, start + settings.batch_size)
+        observation, actions = held_out.batch(items[part], edited[part])
+        generator = torch_generator(settings.seed, "validation", start)
+        loss = policy.loss(
+            observation.to(policy.device), actions.to(policy.device), generator, random_crop=False
+        )
+        losses.append(loss.item() * len(actions))
+    few = slice(None, None, math.ceil(len(items) / SAMPLED_ITEMS))
+    observation, actions = held_out.batch(items[few], edited[few])
+    generators = [torch_generator(settings.seed, "validation sample", int(item)) for item in items[few]]
+    sampled = policy.act(observation, generators).cpu()
+    first = policy.settings.n_obs_steps - 1
+    error = (sampled - actions[:, first : first + sampled.shape[1]]).norm(dim=-1).mean()
+    return {"val_loss": sum(losses) / len(items), "val_action_error": error.item()}
+
+
+def train_policy(
+    config: DictConfig,
+    dataset: str | Path,
+    augmented: str | Path | None = None,
+    out: str | Path = "runs/policy",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train a policy (`configs/train_policy.yaml`), or go on with an interrupted run; returns its summary.
+
+    The run folder ends with policy/ (EMA weights) beside metrics.jsonl and summary.json.
+    Raises BadInput for data that does not fit the policy, Fault when the loss is not finite.
+    """
+    config = config.copy()
+    config.dataset, config.augmented = str(dataset), None if augmented is None else str(augmented)
+    model = read_settings(PolicySettings, config.policy.model)
+    settings = read_settings(
+        TrainSettings, {**config.policy.training, "seed": config.seed, "device": config.device}
+    )
+    resolve_device(settings.device)
+    stores = open_stores(dataset, augmented, model, settings.val_fraction)
+    run = RunFolder.open(out, config, overwrite)
+    finished = run.summary()
+    if finished is not None:
+        say(f"{run.path} is finished; --overwrite trains again")
+        return finished
+    data = load_demonstrations(
+        *stores, model, settings.max_train_episodes, settings.val_fraction, settings.seed
+    )
+    training = Training.start(model, settings, data[0])
+    checkpoint = run.checkpoints / CHECKPOINT
+    if checkpoint.exists():
+        training.load(checkpoint)
+        say(f"resuming {run.path} at step {training.step}")
+    run.rewind(training.step)
+    return _train(run, training, settings, *data)
+
+
+def _train(
+    run: RunFolder,
+    training: Training,
+    settings: TrainSettings,
+    train: Demonstrations,
+    held_out: Demonstrations,
+) -> dict[str, Any]:
+    probability = 0.0 if train.edited is None else settings.augmented_probability
+    order = BatchOrder(len(train), settings.batch_size, probability, settings.seed)
+    first, start = training.step, time.monotonic()
+    training.policy.train()
+    with progress("training policy", settings.steps, first, "steps") as bar:
+        while training.step < settings.steps:
+            batch = train.batch(*order.batch(training.step))
+            loss = train_step(training, settings, batch)
+            _report(run, training, settings, held_out)
+            bar.advance(1, f"loss {loss:.4f}")
+    seconds = time.monotonic() - start
+    with training.averaged() as policy:
+        policy.save_pretrained(run.path / "policy")
+    last = {key: value for line in run.metrics() for key, value in line.items()}
+    summary = {
+        "policy": str(run.path / "policy"),
+        **last,
+        "train_windows": len(train),
+        "parameters": sum(p.numel() for p in training.policy.parameters()),
+        "seconds": round(seconds, 1),
+        "samples_per_second": round((training.step - first) * settings.batch_size / max(seconds, 1e-9), 1),
+    }
+    run.write_summary(summary)
+    return summary
+
+
+def _report(run: RunFolder, training: Training, settings: TrainSettings, held_out: Demonstrations) -> None:
+    """Log, validate and checkpoint when it is time to; always at the last step."""
+    step, last = training.step, training.step == settings.steps
+    metrics: dict[str, float] = {}
+    if step % settings.log_every == 0 or last:
+        metrics = {"loss": math.fsum(training.losses) / len(training.losses)}
+        metrics["learning_rate"] = training.optimizer.param_groups[0]["lr"]
+        training.losses.clear()
+    if len(held_out) and (step % settings.validate_every == 0 or last):
+        with training.averaged() as policy:
+            metrics |= validate(policy, held_out, settings)
+    if metrics:
+        run.log(step, metrics)
+    if step % settings.checkpoint_every == 0 or last:
+        training.save(run.checkpoints / CHECKPOINT)
