@@ -63,7 +63,10 @@ def _explain(error: Exception, name: str) -> BadInput:
     unknown = re.search(refused, text)
     if unknown:
         key = unknown.group(1)
-        nearest = difflib.get_close_matches(key, _dotted_keys(hydra_compose(name)), n=1)
+        known = _dotted_keys(hydra_compose(name))
+        if key in known:  # a mapping was given a key that it has not
+            return BadInput(f"configuration key '{key}' holds other keys; to add one: +{key}.NAME=VALUE")
+        nearest = difflib.get_close_matches(key, known, n=1)
         hint = f" Did you mean '{nearest[0]}'?" if nearest else " See --dry-run for the keys there are."
         return BadInput(f"unknown configuration key '{key}'.{hint}")
     missing = re.search(r"Could not find '([^']+)' Available options in '([^']+)': (.*)", text)

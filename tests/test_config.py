@@ -73,6 +73,12 @@ def test_an_unknown_key_names_the_nearest(folder: Path, override: str, nearest: 
     assert "\n" not in str(error.value)
 
 
+def test_a_mapping_with_a_new_key_says_how_to_add_it(folder: Path):
+    with pytest.raises(BadInput, match=r"to add one: \+oven.NAME=VALUE"):
+        compose("bake", ["oven={steam: 1}"], folder)
+    assert compose("bake", ["+oven.steam=1"], folder).oven.steam == 1
+
+
 def test_an_unknown_group_option_names_the_nearest(folder: Path):
     with pytest.raises(BadInput, match=r"unknown oven 'wod'. Did you mean 'wood'\? Known: gas, wood"):
         compose("bake", ["oven=wod"], folder)

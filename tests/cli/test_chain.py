@@ -1,0 +1,132 @@
+"""The commands of the chain, each run for real at the smallest size that still does its work."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
+from sim2real_aug.report.pictures import encode_png
+
+TINY_POLICY = ["policy.training.steps=2", "policy.training.batch_size=4", "policy.model.down_dims=[16,32]"]
+TINY_D3PO = ["d3po.rounds=1", "d3po.conditions_per_round=1", "d3po.trajectories_per_condition=2"]
+TINY_D3PO += ["d3po.num_inference_steps=2", "d3po.train_timesteps=1", "d3po.held_out_frames=1"]
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict:
+    """What --json printed; the command must have ended well."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a refusal; progress of work that was done before it may stand above."""
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("sim2real-aug: error: ")
+    return line
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2):
+        image = np.random.default_rng(number).integers(0, 256, (120, 100, 3), np.uint8)
+        (folder / f"{number}.png").write_bytes(encode_png(image))
+    return folder
+
+
+@pytest.fixture
+def sim(cli, tmp_path: Path) -> Path:
+    summary(cli("simulate", "sim.zarr", "--episodes", 3, "--json", "max_steps=20"))
+    return tmp_path / "sim.zarr"
+
+
+def test_simulate_again_does_nothing_and_more_episodes_are_added(cli, sim):
+    before = ReplayBuffer.open(sim)
+    ends = before.episode_ends.tolist()
+    assert ends == [20, 40, 60]  # no episode of 20 steps reaches the goal
+    summary(cli("simulate", sim, "--episodes", 3, "--json", "max_steps=20"))
+    assert summary(cli("simulate", sim, "--episodes", 4, "--json", "max_steps=20"))["episodes"] == 4
+    after = ReplayBuffer.open(sim)
+    assert after.episode_ends.tolist() == [*ends, 80]
+    assert np.array_equal(after.read("action", 0, 60), before.read("action"))
+
+
+def test_simulate_refuses_what_is_there_and_keeps_it(cli, sim, tmp_path):
+    assert "another seed" in refused(cli("simulate", sim, "--seed", 1, "max_steps=20"))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/precious.txt").write_text("keep me")
+    for flags in ([], ["--overwrite"]):  # --overwrite is for our own output, never for a folder of the user's
+        refused(cli("simulate", tmp_path / "notes", "--episodes", 1, *flags))
+    assert (tmp_path / "notes/precious.txt").read_text() == "keep me"
+    assert ReplayBuffer.open(sim).n_episodes == 3
+
+
+def test_interrupted_simulation_ends_with_130_and_continues(start, cli, tmp_path):
+    words = ["simulate", "cut.zarr", "--episodes", 40, "--domain", "randomized", "max_steps=60"]
+    process = start(*words)
+    ends = tmp_path / "cut.zarr/meta/episode_ends/0"
+    while process.poll() is None and not ends.exists():
+        pass
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("sim2real-aug: interrupted; the same command continues")
+    assert 0 < ReplayBuffer.open(tmp_path / "cut.zarr").n_episodes < 40
+    assert summary(cli(*words, "--json"))["episodes"] == 40
+    whole = summary(cli("simulate", "whole.zarr", *words[2:], "--json"))
+    assert whole["episodes"] == 40
+    cut, uncut = (ReplayBuffer.open(tmp_path / name) for name in ("cut.zarr", "whole.zarr"))
+    assert np.array_equal(cut.images(), uncut.images())
+    assert np.array_equal(cut.read("state"), uncut.read("state"))
+
+
+@pytest.mark.parametrize(
+    "words", [["augment"], ["train-policy"], ["train-editor"], ["convert", "--overwrite"], ["inspect"]]
+)
+def test_a_missing_store_is_said_in_one_line(cli, tmp_path, words):
+    target = ["copy.zarr"] if words[0] == "convert" else []
+    assert "nowhere.zarr" in refused(cli(words[0], "nowhere.zarr", *target, *words[1:]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_with_nan_states_is_refused(cli, tmp_path):
+    with ReplayBufferWriter.create(tmp_path / "nan.zarr") as writer:
+        images, states = np.zeros((2, 96, 96, 3), np.uint8), np.full((2, 5), np.nan, np.float32)
+        writer.append_episode({"img": images, "state": states, "action": np.zeros((2, 2), np.float32)})
+    assert "state" in refused(cli("inspect", "nan.zarr"))
+
+
+def test_train_policy_and_evaluate(cli, sim):
+    trained = summary(cli("train-policy", sim, "--out", "run", "--json", *TINY_POLICY))
+    assert trained["step"] == 2
+    assert "seed" in refused(cli("train-policy", sim, "--out", "run", "--seed", 1, *TINY_POLICY))
+    shown = cli("evaluate", "run", "--episodes", 2, "--domain", "randomized/3", "max_steps=9", "--json")
+    result = summary(shown)
+    assert (result["episodes"], result["domain"], len(result["per_episode"])) == (2, "randomized/3", 2)
+    assert "marble" in refused(cli("evaluate", "run", "--domain", "marble"))
+    assert "finished" in cli("inspect", "run").stdout
+
+
+def test_train_editor_and_augment(cli, sim, photos, tmp_path):
+    trained = summary(cli("train-editor", sim, "--photos", photos, "--out", "run", "--json", *TINY_D3PO))
+    assert trained["rounds"] == 1
+    edited = summary(cli("augment", sim, "--editor", "run", "--episodes", "0:1", "--json"))
+    assert (edited["frames"], edited["frames_edited"]) == (60, 20)
+    before, after = ReplayBuffer.open(sim), ReplayBuffer.open(tmp_path / "sim-edited.zarr")
+    assert np.array_equal(before.read("action"), after.read("action"))
+    assert np.array_equal(before.images(20, 60), after.images(20, 60))
+    assert not np.array_equal(before.images(0, 20), after.images(0, 20))
+    assert "sim-edited.zarr" in refused(cli("augment", sim, "--editor", "run", "--episodes", "0:1"))
+
+
+def test_photos_that_cannot_be_read_are_refused(cli, sim, photos):
+    (photos / "2.jpg").write_bytes(b"not a photo")
+    assert "2.jpg" in refused(cli("train-editor", sim, "--photos", photos, *TINY_D3PO))
+    assert "photos" in refused(cli("train-editor", sim, "--photos", photos.parent / "none", *TINY_D3PO))

@@ -1,0 +1,74 @@
+"""The demo: its budget, its arithmetic, and the whole of it at the smallest size."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sim2real_aug.cli.demo_stages import ARMS, gap_closed
+from sim2real_aug.config import compose
+
+D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
+TINY = [
+    "photos=2",
+    "picture_rows=2",
+    "stages.simulate.settings.episodes=3",
+    "+stages.simulate.settings.max_steps=20",
+    "stages.photos.settings.episodes=1",
+    "+stages.photos.settings.max_steps=20",
+    f"+stages.train_editor.settings.d3po={{{D3PO}, train_timesteps: 1, held_out_frames: 1}}",
+    "+stages.augment.settings.episodes='0:2'",
+    "stages.train_policy.settings.policy.training.steps=2",
+    "+stages.train_policy.settings.policy.training.batch_size=4",
+    "+stages.train_policy.settings.policy.model.down_dims=[16,32]",
+    "stages.evaluate.settings.episodes=2",
+    "+stages.evaluate.settings.max_steps=9",
+]
+
+
+def test_the_budget_is_at_most_twenty_minutes():
+    stages = compose("demo").stages
+    assert sum(stage.budget_seconds for stage in stages.values()) <= 20 * 60
+
+
+def test_the_real_domain_is_a_scene_that_pretraining_leaves_out():
+    domain, scene = compose("demo").real_domain.split("/")
+    assert domain == "randomized"
+    assert int(scene) < 1_000_000
+
+
+def test_gap_closed():
+    assert gap_closed(0.2, 0.5, 0.8) == pytest.approx(0.5)
+    assert gap_closed(0.2, 0.1, 0.4) == pytest.approx(-0.5)
+    assert gap_closed(0.5, 0.6, 0.5) is None
+
+
+def test_the_arms_share_all_but_their_frames():
+    assert [(arm.name, arm.dataset, arm.augmented) for arm in ARMS] == [
+        ("sim-only", "sim.zarr", None),
+        ("edited", "sim.zarr", "edited.zarr"),
+        ("oracle", "oracle.zarr", None),
+    ]
+
+
+def test_the_whole_demo_resumes_and_shows_its_table(cli, tmp_path):
+    first = cli("demo", "--out", "demo", "--json", *TINY)
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert summary == json.loads((tmp_path / "demo/summary.json").read_text())
+    assert set(summary["arms"]) == {"sim-only", "edited", "oracle"}
+    assert set(summary["seconds"]) == set(summary["budget_seconds"])
+    assert "pretraining has not seen" in summary["note"]
+    width, height = Image.open(Path(tmp_path / summary["picture"])).size
+    assert width > 3 * height / 2 > 0  # four columns, two rows
+    (tmp_path / "demo/summary.json").unlink()
+    (tmp_path / "demo/stages/evaluate.json").unlink()
+    again = cli("demo", "--out", "demo", *TINY)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "demo/summary.json").read_text())["arms"] == summary["arms"]
+    for word in ("sim-only", "edited", "oracle", "randomized/11", "gap closed", "picture:", "summary:"):
+        assert word in again.stdout
+    other = cli("demo", "--out", "demo", "--seed", 5, *TINY)
+    assert other.returncode == 2
+    assert "seed" in other.stderr.splitlines()[-1]
