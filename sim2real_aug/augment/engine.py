@@ -250,6 +250,11 @@ def _edit_chunk(
         yield len(numbers)
 
 
+def photo_of_episode(seed: int, episode: int, n_photos: int) -> int:
+    """Which of the photos is the visual prompt of all frames of `episode`."""
+    return int(numpy_generator(seed, "photo", episode).integers(n_photos))
+
+
 @torch.no_grad()
 def _edit_batch(
     work: _Work, frames: NDArray[np.uint8], numbers: NDArray[np.int64]
@@ -258,7 +263,7 @@ def _edit_batch(
     editor, seed = work.editor, work.settings.seed
     episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
-    choice = [int(numpy_generator(seed, "photo", int(e)).integers(len(work.photos))) for e in episodes]
+    choice = [photo_of_episode(seed, int(e), len(work.photos)) for e in episodes]
     chosen = torch.tensor(choice)[position]
     photos, photo_masks = work.photos[chosen].to(editor.device), work.photo_masks[chosen].to(editor.device)
     source = _resized(to_images(frames), editor.image_size).to(editor.device)
