@@ -36,6 +36,7 @@ from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import draw_steps, update, with_reference
+from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor.adapter import (
@@ -71,9 +72,7 @@ def train_editor(
         ReplayBuffer.open(dataset)
     editor = instantiate(config.editor).to(device)
     photo_set = open_photos(photos, editor)
-    inputs = {"dataset": dataset and str(dataset), "photos": photos and str(photos)}
-    config = DictConfig(OmegaConf.merge(config, inputs, {"photo_hashes": list(photo_set.hashes)}))
-    run = RunFolder.open(out, config, overwrite)
+    run = RunFolder.open(out, with_inputs(config, dataset, photos, photo_set), overwrite)
     finished = run.summary()
     if finished is not None:
         say(f"{run.path} is finished; --overwrite starts again")
@@ -85,6 +84,17 @@ def train_editor(
         judge.to(device)
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
     return train(Task(editor, scorer, images, settings), run)
+
+
+def with_inputs(
+    config: DictConfig, dataset: str | Path | None, photos: Path | None, photo_set: PhotoSet
+) -> DictConfig:
+    """The configuration to save with the run: other inputs make another run."""
+    saved = DictConfig(OmegaConf.to_container(config, resolve=True))
+    saved.dataset = None if dataset is None else str(dataset)
+    saved.photos = None if photos is None else str(photos)
+    saved.photo_hashes = list(photo_set.hashes)
+    return saved
 
 
 def train(task: Task, run: RunFolder) -> dict[str, Any]:

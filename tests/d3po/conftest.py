@@ -1,6 +1,6 @@
 """A tiny random editor, a reward that needs no judge, and a run small enough for CI."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,13 @@ from sim2real_aug.editor.fusion import ConditioningFusion
 SIZE = 16
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small run slower on two threads."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def build_editor(seed: int = 0) -> Editor:

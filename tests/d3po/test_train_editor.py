@@ -1,0 +1,117 @@
+"""`train_editor` as the command calls it: shipped configuration, tiny editor and judge, bad input."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from sim2real_aug.config import compose, settings
+from sim2real_aug.d3po.inputs import open_photos, training_images
+from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.d3po.trainer import train_editor
+from sim2real_aug.data.photos import load_photos
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.writer import ReplayBufferWriter
+from sim2real_aug.editor.editor import Editor
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.compact import CompactJudge
+
+TINY = [
+    "device=cpu",
+    "simulate.settings.episodes=2",
+    "simulate.settings.max_steps=4",
+    "d3po.rounds=1",
+    "d3po.conditions_per_round=1",
+    "d3po.trajectories_per_condition=2",
+    "d3po.num_inference_steps=2",
+    "d3po.train_timesteps=1",
+    "d3po.held_out_frames=2",
+]
+
+
+@pytest.fixture
+def config(editor_folder: Path, tmp_path: Path) -> DictConfig:
+    CompactJudge(channels=(8, 8), embedding_dim=8).save_pretrained(tmp_path / "judge")
+    places = [f"editor.path={editor_folder}", f"judge.path={tmp_path / 'judge'}"]
+    return compose("train_editor", [*TINY, *places])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(2):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((40, 50, 3), 60 * index, np.uint8))
+    mask = np.zeros((40, 50), np.uint8)
+    mask[:, :25] = 255
+    cv2.imwrite(str(folder / "1.mask.png"), mask)
+    return folder
+
+
+def test_without_a_word_the_simulator_and_the_editors_own_photos_are_used(
+    config: DictConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    summary = train_editor(config, out=run)
+    assert Path(summary["picture"]).is_file()
+    assert Editor.from_pretrained(run / "editor").photos is not None
+    assert OmegaConf.load(run / "config.yaml").photo_hashes
+    again = train_editor(config, out=run)
+    assert again == summary, "a finished run is not run again"
+    with pytest.raises(BadInput, match=r"another d3po\.beta"):
+        train_editor(DictConfig(OmegaConf.merge(config, {"d3po": {"beta": 0.2}})), out=run)
+
+
+def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: Path) -> None:
+    run = tmp_path / "run"
+    train_editor(config, out=run)
+    before = (run / "summary.json").read_text()
+    wrong: list[dict[str, Any]] = [
+        {"dataset": tmp_path / "nowhere.zarr"},
+        {"photos": tmp_path / "nowhere"},
+    ]
+    for arguments in wrong:
+        with pytest.raises(BadInput, match="nowhere"):
+            train_editor(config, out=run, overwrite=True, **arguments)
+    one = DictConfig(OmegaConf.merge(config, {"d3po": {"trajectories_per_condition": 1}}))
+    with pytest.raises(BadInput, match="trajectories_per_condition"):
+        train_editor(one, out=run, overwrite=True)
+    assert (run / "summary.json").read_text() == before
+
+
+def test_an_editor_without_photos_asks_for_some(editor_folder: Path) -> None:
+    editor = Editor.from_pretrained(editor_folder)
+    assert len(open_photos(None, editor)) == 2
+    editor.photos = None
+    with pytest.raises(BadInput, match="--photos DIR"):
+        open_photos(None, editor)
+
+
+def test_frames_and_masks_come_at_the_editors_size(tmp_path: Path, photos: Path) -> None:
+    with ReplayBufferWriter.create(tmp_path / "store.zarr") as writer:
+        for level in (10, 20, 30):
+            writer.append_episode({"img": np.full((5, 32, 32, 3), level, np.uint8)})
+    buffer = ReplayBuffer.open(tmp_path / "store.zarr")
+    images = training_images(buffer, load_photos(photos, 16), 16, D3POSettings(held_out_frames=3))
+    frames = images.read(np.array([0, 5, 14]))
+    assert frames.shape == (3, 16, 16, 3)
+    assert [int(frame.mean()) for frame in frames] == [10, 20, 30]
+    assert images.photos.shape == (2, 16, 16, 3)
+    assert not images.photo_masks[0].any()
+    assert images.photo_masks[1, :, :7].all()
+    assert not images.photo_masks[1, :, 9:].any()
+    assert len(images.held_out) == 3
+    assert len(images.train) == 10
+
+
+def test_the_shipped_configuration_fills_the_settings() -> None:
+    node = compose("train_editor").d3po
+    chosen = settings(D3POSettings, node)
+    assert set(node) == set(D3POSettings.__dataclass_fields__), "every knob is in the YAML"
+    assert chosen.regions == ("table", "block", "goal", "pusher")
+    assert compose("train_editor", ["seed=7"]).d3po.seed == 7
+    with pytest.raises(BadInput, match=r"Did you mean 'd3po\.beta'"):
+        compose("train_editor", ["d3po.betta=1"])

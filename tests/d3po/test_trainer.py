@@ -1,0 +1,190 @@
+"""Runs from start to end on a tiny editor: a toy reward rises, resume is exact, faults keep what is good."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from sim2real_aug.d3po.checkpoint import copy_adapter, make_optimizer
+from sim2real_aug.d3po.held_out import edit_held_out, held_out_change
+from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout, split_frames
+from sim2real_aug.d3po.scores import Scores
+from sim2real_aug.d3po.trainer import prepare, run_round, train
+from sim2real_aug.editor.adapter import reference
+from sim2real_aug.editor.editor import Editor
+from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.runs import RunFolder
+
+MakeTask = Callable[..., Task]
+METRICS = {
+    *("step", "structural", "semantic", "sigma_structural", "sigma_semantic"),
+    *("advantage_mean", "advantage_std", "pairs", "loss", "margin", "approx_kl", "implicit_accuracy"),
+    *("clamped_share", "grad_norm", "held_out_structural", "held_out_semantic"),
+    *("held_out_total", "held_out_win_rate"),
+}
+
+
+def open_run(path: Path) -> RunFolder:
+    return RunFolder.open(path, OmegaConf.create({}))
+
+
+def sampled_brightness(task: Task, round_number: int) -> Tensor:
+    """Rewards of the edits that the editor now samples in a round that was never trained on."""
+    rollouts = [sample_rollout(task, c, round_number) for c in draw_conditions(task, round_number)]
+    return 1 - torch.cat([rollout.scores.structural.flatten() for rollout in rollouts])
+
+
+@pytest.mark.slow
+def test_a_toy_reward_rises(make_task: MakeTask) -> None:
+    """Reward = brightness. Fresh samples of the trained policy beat the base's by 3 standard errors."""
+    task = make_task(
+        conditions_per_round=8,
+        trajectories_per_condition=8,
+        batch_size=64,
+        train_timesteps=4,
+        learning_rate=2e-3,
+        lora_rank=8,
+    )
+    prepare(task.editor, task.settings)
+    optimizer = make_optimizer(task.editor, task.settings)
+    for number in range(1, 17):
+        metrics = run_round(task, optimizer, number)
+    assert metrics["approx_kl"] > 0
+    trained = sampled_brightness(task, 1000)
+    with reference(task.editor):
+        base = sampled_brightness(task, 1001)  # other noise: the comparison is unpaired
+    error = math.sqrt(trained.var().item() / len(trained) + base.var().item() / len(base))
+    assert (trained.mean() - base.mean()).item() >= 3 * error
+
+
+def test_a_run_leaves_an_editor_metrics_and_pictures(make_task: MakeTask, tmp_path: Path) -> None:
+    task, run = make_task(keep="last"), open_run(tmp_path / "run")
+    summary = train(task, run)
+    assert [line["step"] for line in run.metrics()] == [0, 1, 2]
+    last = run.metrics()[-1]
+    assert set(last) == METRICS
+    assert all(math.isfinite(value) for value in last.values())
+    assert last["pairs"] == 2 * 3
+    assert (run.path / "samples" / "specialist.png").is_file()
+    specialist = Editor.from_pretrained(summary["editor"])
+    np.testing.assert_array_equal(specialist.photos, task.images.photos)
+    frames = task.images.read(task.images.held_out)
+    np.testing.assert_array_equal(specialist(frames), task.editor(frames))
+
+
+def test_the_saved_editor_is_the_trained_one(make_task: MakeTask, tmp_path: Path) -> None:
+    """Held-out scores of the merged and reloaded editor are those that the trainer logged."""
+    task, run = make_task(keep="last", learning_rate=1e-2), open_run(tmp_path / "run")
+    summary = train(task, run)
+    logged = run.metrics()[-1]["held_out_structural"]
+    assert logged != run.metrics()[0]["held_out_structural"]
+    reloaded = replace(task, editor=Editor.from_pretrained(summary["editor"]))
+    scores, _ = edit_held_out(reloaded)
+    assert scores.structural.mean().item() == pytest.approx(logged, abs=1e-5)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(make_task: MakeTask, tmp_path: Path) -> None:
+    whole = open_run(tmp_path / "whole")
+    train(make_task(rounds=4, checkpoint_every=2), whole)
+
+    task = make_task(rounds=4, checkpoint_every=2)
+    calls = 0
+
+    def failing(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+        nonlocal calls
+        calls += 1
+        if calls > 11:  # in round 4: two rounds have a checkpoint, the third is logged only
+            raise Interrupted
+        return task.scorer(source, photos, edits, photo_masks)
+
+    cut = open_run(tmp_path / "cut")
+    with pytest.raises(Interrupted):
+        train(replace(task, scorer=failing), cut)
+    assert cut.metrics()[-1]["step"] == 3
+    train(make_task(rounds=4, checkpoint_every=2), cut)
+    assert cut.metrics() == whole.metrics()
+    saved = [Editor.from_pretrained(run.path / "editor") for run in (whole, cut)]
+    for ours, theirs in zip(saved[0].unet.parameters(), saved[1].unet.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_score_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    task, run = make_task(rounds=3), open_run(tmp_path / "run")
+    train_rounds = 0
+
+    def poisoned(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+        nonlocal train_rounds
+        train_rounds += edits.shape[1] > 1
+        scores = task.scorer(source, photos, edits, photo_masks)
+        return replace(scores, semantic=scores.semantic * math.nan) if train_rounds > 2 else scores
+
+    with pytest.raises(Fault, match=r"round 2: .*not finite.*last good round"):
+        train(replace(task, scorer=poisoned), run)
+    assert torch.load(run.checkpoints / "state.pt", weights_only=True)["round"] == 1
+    assert not (run.path / "editor").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_task: MakeTask) -> None:
+    task = make_task()
+    prepare(task.editor, task.settings)
+    optimizer = make_optimizer(task.editor, task.settings)
+    run_round(task, optimizer, 1)
+    with torch.no_grad():
+        task.editor.unet.conv_in.weight[0, 0, 0, 0] = math.nan
+    before = copy_adapter(task.editor)
+    with pytest.raises(Fault, match="round 2"):
+        run_round(task, optimizer, 2)
+    for name, value in copy_adapter(task.editor).items():
+        assert torch.equal(value.nan_to_num(9.0), before[name].nan_to_num(9.0))
+
+
+def test_best_keeps_the_base_editor_when_no_round_beats_it(make_task: MakeTask, tmp_path: Path) -> None:
+    """A judge that is happiest with the base: the run ends with the base editor, and says so."""
+    task, run = make_task(learning_rate=1e-2), open_run(tmp_path / "run")
+    frames = task.images.read(task.images.held_out)
+    before = task.editor(frames, task.images.photos)
+    first: dict[int, Tensor] = {}
+
+    def conservative(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+        change = (edits - first.setdefault(edits.shape[1], edits)).abs().flatten(2).mean(-1)
+        return Scores(change, torch.zeros_like(change))
+
+    summary = train(replace(task, scorer=conservative), run)
+    assert summary["kept_round"] == 0
+    np.testing.assert_array_equal(Editor.from_pretrained(summary["editor"])(frames), before)
+
+
+def test_held_out_change_by_hand() -> None:
+    base = Scores(torch.tensor([[0.1], [0.3]]), torch.tensor([[1.0], [1.0]]))  # spreads 0.1 and 0
+    better = Scores(base.structural - 0.05, base.semantic)
+    torch.testing.assert_close(held_out_change(better, base, alpha=1.0), torch.full((2, 1), -0.5))
+
+
+def test_held_out_frames_come_from_episodes_that_are_not_trained_on() -> None:
+    ends = np.cumsum(np.full(20, 7))
+    train_frames, held = split_frames(ends, 5, seed=0)
+    assert len(held) == 5
+    assert not set(train_frames // 7) & set(held // 7)
+    assert len(train_frames) == 18 * 7
+    np.testing.assert_array_equal(split_frames(ends, 5, seed=0)[1], held)
+    assert not np.array_equal(split_frames(ends, 5, seed=1)[1], held)
+
+
+def test_one_episode_holds_out_its_end() -> None:
+    train_frames, held = split_frames(np.array([20]), 8, seed=0)
+    assert held.tolist() == [18, 19]
+    assert train_frames.tolist() == list(range(18))
+    with pytest.raises(BadInput, match="at least 2"):
+        split_frames(np.array([1]), 8, seed=0)
