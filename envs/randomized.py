@@ -52,7 +52,10 @@ def project(points: Points, height: float, camera: Camera) -> Points:
 
 
 def coverage(polygons: list[Points], size: int) -> Plane:
-    """The share of each pixel that the union of convex `polygons` covers, (S, S)."""
+    """The share of each pixel that the union of convex `polygons` covers, (S, S).
+
+    OpenCV paints the outline too, so shapes come out an eighth of a pixel wider on each side.
+    """
     canvas = np.zeros((size * SUBPIXELS, size * SUBPIXELS), np.uint8)
     scale = size * SUBPIXELS / WINDOW_SIZE
     for polygon in polygons:

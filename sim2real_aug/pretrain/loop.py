@@ -98,7 +98,8 @@ def fit(
             optimizer.step()
             schedule.step()
             average.step(trained)
-            if (step + 1) % settings.log_every == 0:
+            last = step + 1 == settings.steps
+            if (step + 1) % settings.log_every == 0 or last:
                 logged = {name: round(figure.item(), 6) for name, figure in figures.items()}
                 elapsed = round(time.monotonic() - seconds, 1)
                 line = {
@@ -109,7 +110,7 @@ def fit(
                     "seconds": elapsed,
                 }
                 run.log(step + 1, line)
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            if (step + 1) % settings.checkpoint_every == 0 or last:
                 _save(checkpoint, step + 1, module, optimizer, schedule, average)
             bar.advance(note=f"loss {value.item():.4f}")
     average.copy_to(trained)

@@ -73,7 +73,9 @@ def train_autoencoder(
     config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
 ) -> AutoencoderKL:
     part = config.autoencoder
-    vae = build_autoencoder(list(part.block_out_channels), part.norm_num_groups, config.frames.image_size)
+    vae = build_autoencoder(
+        list(part.block_out_channels), part.norm_num_groups, config.frames.image_size, part.latent_channels
+    )
     vae = vae.to(device, memory_format=torch.channels_last)
     fitting = settings(FitSettings, part.fit)
     fit("autoencoder", vae, autoencoder_loss(vae, frames, fitting.batch_size, device), fitting, run,

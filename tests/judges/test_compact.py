@@ -1,0 +1,62 @@
+"""The compact judge's interface: what its masks, depth and embeddings mean."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges import load_judge
+from sim2real_aug.judges.compact import CompactJudge, region_of
+
+
+@pytest.fixture
+def judge() -> CompactJudge:
+    torch.manual_seed(0)
+    return CompactJudge().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_shapes_and_ranges(judge: CompactJudge, images: torch.Tensor) -> None:
+    depth = judge.depth(images)
+    assert depth.shape == (3, 32, 32)
+    assert 0 <= depth.min() <= depth.max() <= 1
+    regions = torch.stack([judge.segment(images, phrase) for phrase in ("table", "block", "goal", "pusher")])
+    assert (regions.sum(0) == 1).all()
+
+
+def test_embedding_sees_the_masked_region_only(judge: CompactJudge, images: torch.Tensor) -> None:
+    mask = torch.zeros(3, 32, 32, dtype=torch.bool)
+    mask[:, 8:20, 4:28] = True
+    changed = torch.where(mask[:, None], images, 1 - images)
+    embedded = judge.embed(images, mask)
+    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(embedded, judge.embed(changed, mask))
+    assert not torch.allclose(embedded, judge.embed(images, ~mask))
+
+
+def test_nothing_masked_is_a_zero_embedding(judge: CompactJudge, images: torch.Tensor) -> None:
+    assert judge.embed(images, torch.zeros(3, 32, 32, dtype=torch.bool)).norm() == 0
+
+
+def test_phrases() -> None:
+    assert region_of("The T-shaped block.") == "block"
+    assert region_of("robot") == "pusher"
+    with pytest.raises(BadInput, match="unknown phrase for the compact judge 'car'"):
+        region_of("car")
+
+
+def test_saved_and_loaded_alike(judge: CompactJudge, images: torch.Tensor, tmp_path: Path) -> None:
+    judge.save_pretrained(tmp_path / "judge")
+    torch.testing.assert_close(load_judge(tmp_path / "judge").depth(images), judge.depth(images))
+    with pytest.raises(BadInput, match=r"no config\.json"):
+        load_judge(tmp_path)
+
+
+def test_a_side_that_does_not_halve_is_refused(judge: CompactJudge) -> None:
+    with pytest.raises(BadInput, match="multiples of 8"):
+        judge.depth(torch.rand(1, 3, 30, 30))

@@ -1,0 +1,111 @@
+"""Pretraining: what examples are made of, resuming, and the whole run at a tiny size."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sim2real_aug.config import compose
+from sim2real_aug.editor import load_editor
+from sim2real_aug.envs.scenes import sample_scene
+from sim2real_aug.judges import load_judge
+from sim2real_aug.pretrain import pretrain
+from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
+from sim2real_aug.pretrain.instructions import instruction_for, scene_words
+from sim2real_aug.pretrain.judge import info_nce, relative_depth
+from sim2real_aug.pretrain.loop import Draw, FitSettings, fit, learning_rate_factor
+from sim2real_aug.runs import RunFolder
+
+TINY = [
+    "frames.groups=3", "frames.image_size=32", "held_out.scenes=2", "held_out.photos=2",
+    "autoencoder.block_out_channels=[8,8,8]", "autoencoder.fit.steps=2", "autoencoder.fit.batch_size=2",
+    "judge.fit.steps=2", "judge.fit.batch_size=8", "editor.fit.steps=2", "editor.fit.batch_size=4",
+    "editor.architecture.block_out_channels=[16,16,16]", "editor.architecture.attention_heads=[2,2,2]",
+    "editor.architecture.norm_num_groups=8", "editor.architecture.text_hidden_size=16",
+    "editor.architecture.latent_size=8",
+]  # fmt: skip
+
+
+def test_dropout_leaves_each_kind_of_example() -> None:
+    """p = 0.05: none, source, source and style, source and text, everything."""
+    source, style, text = dropout_masks(np.array([0.01, 0.06, 0.11, 0.16, 0.5]))
+    assert source.tolist() == [False, True, True, True, True]
+    assert style.tolist() == [False, False, True, False, True]
+    assert text.tolist() == [False, False, False, True, True]
+
+
+def test_the_visual_prompt_is_another_state_in_the_targets_look() -> None:
+    index = draw_examples(np.random.default_rng(0), (50, 3, 4), 500)
+    assert (index.states != index.style_states).all()
+    assert set(index.style_states) == {0, 1, 2, 3}
+    assert (index.target_looks == 0).mean() == pytest.approx(0.06, abs=0.04)
+
+
+def test_instructions_speak_of_the_scene() -> None:
+    scene = sample_scene(4)
+    words = scene_words(scene)
+    texts = [instruction_for(scene, np.random.default_rng(seed)) for seed in range(300)]
+    assert any(words["table"] in text for text in texts)
+    assert any(words["block"] in text for text in texts)
+    assert "make it look like a real photo" in texts
+
+
+def test_relative_depth_by_hand() -> None:
+    """Table 1000 away, block 40 high, pusher 60: 1, 0.5, 0.25."""
+    depth = np.array([[[1.0, 0.96, 0.94]]])
+    labels = np.array([[[0, 1, 3]]], np.uint8)
+    np.testing.assert_allclose(relative_depth(depth, labels), [[[1.0, 0.5, 0.25]]], atol=1e-6)
+
+
+def test_info_nce_is_low_for_matching_pairs_and_skips_unseen_regions() -> None:
+    first = torch.eye(4)
+    right, accuracy = info_nce(first, first)
+    wrong, missed = info_nce(first, first.roll(1, 0))
+    assert right < 0.01 < 5 < wrong
+    assert (accuracy, missed) == (1, 0)
+    first[0] = 0
+    assert torch.isfinite(info_nce(first, torch.eye(4))[0])
+
+
+def test_learning_rate_by_hand() -> None:
+    factors = [learning_rate_factor(step, 10, 110) for step in (0, 9, 10, 60, 110)]
+    assert factors == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_interrupted_fit_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    def train(folder: Path, stop: int | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        module = torch.nn.Linear(3, 1)
+
+        def loss(draw: Draw) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            x = torch.randn(8, 3, generator=draw.torch)
+            if stop is not None and loss.calls == stop:  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+            loss.calls += 1  # type: ignore[attr-defined]
+            return (module(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+        loss.calls = 0  # type: ignore[attr-defined]
+        run = RunFolder.open(folder, compose("pretrain"))
+        fit("toy", module, loss, FitSettings(20, 8, 0.01, warmup_steps=2, checkpoint_every=4), run, seed=0)
+        return module.weight.detach()
+
+    expected = train(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", 10)
+    torch.testing.assert_close(train(tmp_path / "cut", None), expected)
+
+
+def test_whole_pretraining_at_a_tiny_size(tmp_path: Path) -> None:
+    out = tmp_path / "pretrain"
+    summary = pretrain(compose("pretrain", TINY), out)
+    assert set(summary) == {"autoencoder", "judge", "editor", "seconds"}
+    assert json.loads((out / "summary.json").read_text()) == summary
+    card = (out / "weights" / "MODEL_CARD.md").read_text()
+    assert "3 groups of 4 Push-T states" in card
+    editor = load_editor(out / "weights" / "editor")
+    assert editor.photos is not None
+    edited = editor(np.zeros((2, 32, 32, 3), np.uint8))
+    assert edited.shape == (2, 32, 32, 3)
+    assert load_judge(out / "weights" / "judge").depth(torch.zeros(1, 3, 32, 32)).shape == (1, 32, 32)
