@@ -42,6 +42,12 @@ COMMAND_MODULES = (
     doctor,
 )
 PROGRAM = "sim2real-aug"
+# The libraries' own bars and advice; what a user must know, we say. A value that is set already stays.
+QUIET = {
+    "DIFFUSERS_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -68,6 +74,8 @@ def about(
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         code = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

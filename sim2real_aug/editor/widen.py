@@ -21,7 +21,9 @@ from sim2real_aug.errors import BadInput
 
 def widen_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
     """A UNet with `channels` more input channels, with zero weights; everything else is copied."""
-    wide = UNet2DConditionModel.from_config({**unet.config, "in_channels": unet.config.in_channels + channels})
+    wide = UNet2DConditionModel.from_config(
+        {**unet.config, "in_channels": unet.config.in_channels + channels}
+    )
     state = unet.state_dict()
     kernel = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat(

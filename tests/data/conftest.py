@@ -1,8 +1,7 @@
-"""Small stores for the tests of data/ (and, by import, of augment/)."""
+"""Small stores for the tests of data/."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +33,4 @@ def store(tmp_path: Path) -> Path:
     with ReplayBufferWriter.create(path, chunk_frames=CHUNK, attrs={"made": "by a test"}) as writer:
         for length in LENGTHS:
             writer.append_episode(make_arrays(length, writer.n_frames))
-    return path
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The data folder beside the repository (or SIM2REAL_AUG_DATA); its tests are skipped without it."""
-    default = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    path = Path(os.environ.get("SIM2REAL_AUG_DATA", default))
-    if not path.is_dir():
-        pytest.skip(f"no data folder at {path}; set SIM2REAL_AUG_DATA")
     return path

@@ -18,7 +18,12 @@ def quarters(size: int = 40) -> np.ndarray:
     """Four colours: red green above blue white."""
     image = np.zeros((size, size, 3), np.uint8)
     half = size // 2
-    image[:half, :half], image[:half, half:], image[half:, :half], image[half:, half:] = RED, GREEN, BLUE, WHITE
+    image[:half, :half], image[:half, half:], image[half:, :half], image[half:, half:] = (
+        RED,
+        GREEN,
+        BLUE,
+        WHITE,
+    )
     return image
 
 
@@ -38,7 +43,9 @@ def test_grey_palette_cmyk_and_one_bit(tmp_path: Path) -> None:
     grey = Image.fromarray(np.full((10, 10), 90, np.uint8))
     grey.save(tmp_path / "a.png")
     Image.fromarray(quarters()).convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "b.png")
-    Image.new("CMYK", (10, 10), (0, 255, 255, 0)).save(tmp_path / "c.tif")  # no ink but magenta and yellow: red
+    Image.new("CMYK", (10, 10), (0, 255, 255, 0)).save(
+        tmp_path / "c.tif"
+    )  # no ink but magenta and yellow: red
     Image.new("1", (10, 10), 1).save(tmp_path / "d.png")
     photos = load_photos(tmp_path, 8)
     assert photos.names == ("a.png", "b.png", "c.tif", "d.png")
@@ -98,8 +105,12 @@ def test_four_corners_rectify(tmp_path: Path, per_photo: bool) -> None:
     photo[20:60, 110:150] = quarters(40)
     Image.fromarray(photo).save(tmp_path / "a.png")
     corners = "[[110, 20], [150, 20], [150, 60], [110, 60]]"
-    (tmp_path / "photos.yaml").write_text(f"photos: {{a.png: {corners}}}" if per_photo else f"corners: {corners}")
-    np.testing.assert_array_equal(only(tmp_path, 40), quarters(40))  # the same pixels, not shifted by half a one
+    (tmp_path / "photos.yaml").write_text(
+        f"photos: {{a.png: {corners}}}" if per_photo else f"corners: {corners}"
+    )
+    np.testing.assert_array_equal(
+        only(tmp_path, 40), quarters(40)
+    )  # the same pixels, not shifted by half a one
     assert corner_colours(only(tmp_path)) == [RED, GREEN, BLUE, WHITE]
 
 

@@ -112,7 +112,11 @@ def test_episode_ends_that_do_not_increase(store: Path, ends: list[int]) -> None
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "word"),
-    [((21, 8, 8), np.uint8, "(21, 8, 8)"), ((21, 3, 8, 8), np.uint8, "(21, 3, 8, 8)"), ((21, 8, 8, 3), np.int64, "int64")],
+    [
+        ((21, 8, 8), np.uint8, "(21, 8, 8)"),
+        ((21, 3, 8, 8), np.uint8, "(21, 3, 8, 8)"),
+        ((21, 8, 8, 3), np.int64, "int64"),
+    ],
 )
 def test_images_of_a_wrong_shape_or_dtype(
     store: Path, shape: tuple[int, ...], dtype: type, word: str
@@ -137,7 +141,7 @@ def test_float_frames_outside_the_range(store: Path, value: float) -> None:
     frames = np.full((21, 4, 4, 3), 200, np.float32)
     frames[12, 1, 1, 1] = value
     group.create_array("img", data=frames, chunks=(8, 4, 4, 3))
-    with pytest.raises(BadInput, match="outside 0..255"):
+    with pytest.raises(BadInput, match=r"outside 0\.\.255"):
         ReplayBuffer.open(store).images(8, 16)
 
 
@@ -164,7 +168,9 @@ def test_content_hash_follows_content_not_place(store: Path, tmp_path: Path) -> 
 
 
 def test_fsspec_url(store: Path) -> None:
-    np.testing.assert_array_equal(ReplayBuffer.open(f"file://{store}").images(), ReplayBuffer.open(store).images())
+    np.testing.assert_array_equal(
+        ReplayBuffer.open(f"file://{store}").images(), ReplayBuffer.open(store).images()
+    )
 
 
 def test_published_store(shared_data: Path) -> None:

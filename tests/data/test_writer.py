@@ -1,4 +1,4 @@
-"""Writing: what is on disk is readable by plain zarr, laid out as diffusion_policy's, and survives a crash."""
+"""Writing: readable by plain zarr, laid out as diffusion_policy's, and safe against a crash."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ def test_zarr_2_documents_are_diffusion_policys(store: Path) -> None:
     }
     assert json.loads((store / "meta/episode_ends/.zarray").read_text())["dtype"] == "<i8"
     assert sorted(p.name for p in store.iterdir()) == [".zattrs", ".zgroup", "data", "meta"]
-    assert sorted(p.name for p in (store / "data/n_contacts").iterdir() if p.name[0] != ".") == ["0.0", "1.0", "2.0"]
+    assert sorted(p.name for p in (store / "data/n_contacts").iterdir() if p.name[0] != ".") == [
+        "0.0",
+        "1.0",
+        "2.0",
+    ]
 
 
 def test_existing_store_is_kept(store: Path) -> None:

@@ -49,7 +49,9 @@ def instruct_pix2pix() -> StableDiffusionInstructPix2PixPipeline:
     return StableDiffusionInstructPix2PixPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(text).eval(),
-        tokenizer=CLIPTokenizer({w: i for i, w in enumerate(WORDS)}, [], unk_token=WORDS[1], model_max_length=8),
+        tokenizer=CLIPTokenizer(
+            {w: i for i, w in enumerate(WORDS)}, [], unk_token=WORDS[1], model_max_length=8
+        ),
         unet=unet,
         # What the hub's InstructPix2Pix carries.
         scheduler=EulerAncestralDiscreteScheduler(

@@ -25,7 +25,9 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_widened_output_is_the_plain_one_bit_for_bit_whatever_the_photo(checkpoint: Path, editor: Editor) -> None:
+def test_widened_output_is_the_plain_one_bit_for_bit_whatever_the_photo(
+    checkpoint: Path, editor: Editor
+) -> None:
     plain = UNet2DConditionModel.from_pretrained(checkpoint / "unet")
     latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
     t = torch.tensor(321)
@@ -40,7 +42,9 @@ def test_widened_output_is_the_plain_one_bit_for_bit_whatever_the_photo(checkpoi
 
 @torch.no_grad()
 @pytest.mark.parametrize("style_scale", [0.0, 1.0, 5.0])
-def test_sampler_equals_diffusers_instruct_pix2pix(checkpoint: Path, editor: Editor, style_scale: float) -> None:
+def test_sampler_equals_diffusers_instruct_pix2pix(
+    checkpoint: Path, editor: Editor, style_scale: float
+) -> None:
     pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(checkpoint, safety_checker=None)
     pipeline.scheduler = DDIMScheduler.from_config(editor.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -60,7 +64,8 @@ def test_style_guidance_term_is_zero_at_the_start(editor: Editor) -> None:
     conditioning = editor.condition(images(1, 1), images(1, 2), "s")
     latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     weak, strong = (
-        editor.predict(latents, torch.tensor(500), conditioning, GuidanceScales(1.5, s, 7.5)) for s in (0.5, 6.0)
+        editor.predict(latents, torch.tensor(500), conditioning, GuidanceScales(1.5, s, 7.5))
+        for s in (0.5, 6.0)
     )
     torch.testing.assert_close(weak, strong, atol=1e-5, rtol=0)
 
