@@ -5,20 +5,28 @@ Without attention it is fully convolutional, so it learns on 48-pixel crops at f
 of a frame and carry the pose. Latents have 8 channels where Stable Diffusion's have 4: at 96 pixels the pusher is
 a latent and a half wide, and with 4 its colour was lost.
 
+Group normalisation sees other statistics in a whole frame than in a crop, so the decoder is then trained on with
+whole frames, the encoder (and so every latent) held fixed.
+
 Loss: weighted L1 + gradient L1 (edges carry the pose) + a small KL, as latent diffusion's autoencoder has; no
 perceptual or adversarial term.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sim2real_aug.editor.editor import to_images
 from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.loop import Draw, Loss
+from sim2real_aug.progress import progress
 
 CROP = 48
 KL_WEIGHT = 1e-5
@@ -57,16 +65,14 @@ def reconstruction_loss(output: Tensor, target: Tensor, weight: Tensor) -> Tenso
 def draw_crops(rng: np.random.Generator, frames: FrameGroups, count: int) -> tuple[Tensor, Tensor]:
     """Random crops (B, 3, CROP, CROP) in [-1, 1], each around a random pixel that is not table, and their weights."""
     size = frames.images.shape[-2]
-    images, weights = [], []
+    images, labels = [], []
     for chosen in zip(*(rng.integers(n, size=count) for n in frames.images.shape[:3]), strict=True):
-        labels = frames.labels[chosen]
-        objects = np.flatnonzero(labels)
+        objects = np.flatnonzero(frames.labels[chosen])
         middle = np.divmod(objects[rng.integers(len(objects))] if len(objects) else size * size // 2, size)
         y, x = (int(np.clip(m - rng.integers(CROP), 0, size - CROP)) for m in middle)
-        images.append(torch.from_numpy(frames.images[chosen][y : y + CROP, x : x + CROP]))
-        weights.append(torch.from_numpy(labels[y : y + CROP, x : x + CROP] != 0))
-    weight = 1 + (OBJECT_WEIGHT - 1) * torch.stack(weights)[:, None].float()
-    return torch.stack(images).permute(0, 3, 1, 2).float() / 127.5 - 1, weight
+        images.append(frames.images[chosen][y : y + CROP, x : x + CROP])
+        labels.append(frames.labels[chosen][y : y + CROP, x : x + CROP])
+    return to_images(np.stack(images)) * 2 - 1, object_weight(np.stack(labels))
 
 
 def autoencoder_loss(vae: nn.Module, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
@@ -82,6 +88,42 @@ def autoencoder_loss(vae: nn.Module, frames: FrameGroups, batch_size: int, devic
         return reconstruction_loss(output, target, weight) + KL_WEIGHT * kl, figures
 
     return loss
+
+
+def object_weight(labels: NDArray[np.uint8]) -> Tensor:
+    """Pixel weights (B, 1, H, W) from labels (B, H, W): more for whatever is not table."""
+    return 1 + (OBJECT_WEIGHT - 1) * torch.from_numpy(labels != 0)[:, None].float()
+
+
+def decoder_loss(vae: AutoencoderKL, frames: FrameGroups, latents: Tensor, batch_size: int) -> Loss:
+    """The loss of decoding the latents (G, V, K, C, h, w) of a batch of whole frames."""
+
+    def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        pick = tuple(draw.numpy.integers(n, size=batch_size) for n in frames.images.shape[:3])
+        target = to_images(frames.images[pick], vae.device) * 2 - 1
+        output = vae.decode(latents[pick].to(vae.device).float()).sample
+        weight = object_weight(frames.labels[pick]).to(vae.device)
+        return reconstruction_loss(output, target, weight), {"mse": F.mse_loss(output, target)}
+
+    return loss
+
+
+@torch.no_grad()
+def encode_frames(vae: AutoencoderKL, frames: FrameGroups, path: Path, batch_size: int = 64) -> Tensor:
+    """Latents of all frames, (G, V, K, C, h, w) float16, unscaled; kept at `path` for a resumed training."""
+    if path.exists():
+        kept: Tensor = torch.load(path, weights_only=True)
+        return kept
+    images = frames.images.reshape(-1, *frames.images.shape[3:])
+    parts = []
+    with progress("encoding frames", len(images), unit="frames") as bar:
+        for start in range(0, len(images), batch_size):
+            batch = to_images(images[start : start + batch_size], vae.device) * 2 - 1
+            parts.append(vae.encode(batch).latent_dist.mode().half().cpu())
+            bar.advance(len(parts[-1]))
+    latents = torch.cat(parts).unflatten(0, frames.images.shape[:3])
+    torch.save(latents, path)
+    return latents
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sim2real_aug.editor.editor import Conditioning, Editor, to_images
+from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.pretrain.frames import FrameGroups
@@ -32,8 +32,6 @@ from sim2real_aug.pretrain.instructions import (
     vocabulary_corpus,
 )
 from sim2real_aug.pretrain.loop import Draw, Loss
-from sim2real_aug.progress import progress
-from sim2real_aug.runs import RunFolder
 
 DROP = 0.05  # share of each kind of dropout, InstructPix2Pix's p
 FLAT = 0
@@ -105,25 +103,6 @@ def build_editor(
     )
     fusion = ConditioningFusion(2 * vae.config.latent_channels, architecture.text_hidden_size)
     return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler(), edit_settings)
-
-
-@torch.no_grad()
-def encode_frames(editor: Editor, frames: FrameGroups, run: RunFolder, batch_size: int = 64) -> Tensor:
-    """Latents of all frames, (G, V, K, 4, h, w) float16, unscaled; kept in the run for a resumed training."""
-    path = run.checkpoints / "latents.pt"
-    if path.exists():
-        latents: Tensor = torch.load(path, weights_only=True)
-        return latents
-    images = frames.images.reshape(-1, *frames.images.shape[3:])
-    parts = []
-    with progress("encoding frames", len(images), unit="frames") as bar:
-        for start in range(0, len(images), batch_size):
-            batch = to_images(images[start : start + batch_size], editor.device)
-            parts.append(editor.encode_images(batch).half().cpu())
-            bar.advance(len(batch))
-    latents = torch.cat(parts).unflatten(0, frames.images.shape[:3])
-    torch.save(latents, path)
-    return latents
 
 
 @dataclass(frozen=True)

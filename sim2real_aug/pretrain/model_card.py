@@ -53,7 +53,7 @@ words of `sim2real_aug/pretrain/instructions.py`. The judge has seen no real pho
 
 
 def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
-    parts = ("autoencoder", "judge", "editor")
+    parts = ("autoencoder", "decoder", "judge", "editor")
     rows = (
         f"| {part} | {config[part].fit.steps} | {config[part].fit.batch_size} | {summary['seconds'].get(part, '')} |"
         for part in parts
@@ -70,5 +70,5 @@ def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
         training="\n".join(rows),
         held_out=config.held_out.scenes,
         first_scene=config.held_out.first_scene,
-        **{part: summary[part] for part in parts},
+        **{part: summary[part] for part in ("autoencoder", "judge", "editor")},
     )

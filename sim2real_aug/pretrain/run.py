@@ -15,17 +15,23 @@ import torch
 from diffusers import AutoencoderKL
 from hydra.utils import get_method
 from omegaconf import DictConfig
+from torch import Tensor
 
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor.editor import Editor, to_images
 from sim2real_aug.judges.compact import CompactJudge
-from sim2real_aug.pretrain.autoencoder import autoencoder_loss, build_autoencoder, set_scaling_factor
+from sim2real_aug.pretrain.autoencoder import (
+    autoencoder_loss,
+    build_autoencoder,
+    decoder_loss,
+    encode_frames,
+    set_scaling_factor,
+)
 from sim2real_aug.pretrain.editor import (
     EditorArchitecture,
     build_editor,
     editor_loss,
-    encode_frames,
     trained_modules,
 )
 from sim2real_aug.pretrain.frames import FIRST_SCENE, FrameGroups, FrameSettings, build_frames
@@ -51,8 +57,10 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
     vae = train_autoencoder(config, run, frames, device)
+    latents = encode_frames(vae, frames, run.checkpoints / "latents.pt")
+    train_decoder(config, run, frames, vae, latents)
     judge = train_judge(config, run, frames, device)
-    editor = train_editor(config, run, frames, vae)
+    editor = train_editor(config, run, frames, vae, latents)
     held_out = draw_held_out(config)
     editor.photos = held_out.photos
     write_weights(editor, judge, run)
@@ -86,6 +94,16 @@ def train_autoencoder(
     return vae.requires_grad_(False).eval()
 
 
+def train_decoder(
+    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, latents: Tensor
+) -> None:
+    fitting = settings(FitSettings, config.decoder.fit)
+    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
+    loss = decoder_loss(vae, frames, latents, fitting.batch_size)
+    fit("decoder", decoder, loss, fitting, run, config.seed, config.bf16)
+    vae.requires_grad_(False).eval()
+
+
 def train_judge(
     config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
 ) -> CompactJudge:
@@ -103,7 +121,9 @@ def train_judge(
     return judge.requires_grad_(False).eval()
 
 
-def train_editor(config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL) -> Editor:
+def train_editor(
+    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, latents: Tensor
+) -> Editor:
     sample_scene = get_method(config.frames.sample_scene)
     scenes = [sample_scene(FIRST_SCENE + number) for number in range(TOKENIZER_SCENES)]
     editor = build_editor(
@@ -113,7 +133,6 @@ def train_editor(config: DictConfig, run: RunFolder, frames: FrameGroups, vae: A
     editor.to(vae.device)
     editor.unet.to(memory_format=torch.channels_last)
     fitting = settings(FitSettings, config.editor.fit)
-    latents = encode_frames(editor, frames, run)
     loss = editor_loss(editor, frames, latents, config.frames.sample_scene, fitting.batch_size)
     modules = trained_modules(editor)
     fit("editor", modules, loss, fitting, run, config.seed, config.bf16)

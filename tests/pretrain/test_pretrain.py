@@ -21,7 +21,7 @@ from sim2real_aug.runs import RunFolder
 TINY = [
     "frames.groups=3", "frames.image_size=32", "held_out.scenes=2", "held_out.photos=2",
     "autoencoder.block_out_channels=[8,8,8]", "autoencoder.fit.steps=2", "autoencoder.fit.batch_size=2",
-    "judge.fit.steps=2", "judge.fit.batch_size=8", "editor.fit.steps=2", "editor.fit.batch_size=4",
+    "decoder.fit.steps=2", "decoder.fit.batch_size=2", "judge.fit.steps=2", "judge.fit.batch_size=8", "editor.fit.steps=2", "editor.fit.batch_size=4",
     "editor.architecture.block_out_channels=[16,16,16]", "editor.architecture.attention_heads=[2,2,2]",
     "editor.architecture.norm_num_groups=8", "editor.architecture.text_hidden_size=16",
     "editor.architecture.latent_size=8",
