@@ -1,0 +1,450 @@
+"""augment: what changes, what does not, and that it survives being killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from sim2real_aug.augment import engine
+from sim2real_aug.augment.engine import augment
+from sim2real_aug.augment.settings import AugmentSettings, episode_range
+from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
+from sim2real_aug.data.convert import convert
+from sim2real_aug.editor.editor import Editor, to_frames, to_images
+from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.seeding import torch_generator
+
+from .conftest import CHUNK, BrightnessJudge, build_editor, write_store
+
+
+def tree_hash(path: Path) -> dict[str, str]:
+    """Hash of every file under a folder."""
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return {str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def frames_of(path: Path) -> np.ndarray:
+    return ReplayBuffer.open(path).images()
+
+
+def test_only_the_images_change(store: Path, editor: Editor, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    before = tree_hash(store)
+    summary = augment(store, editor, out, AugmentSettings(batch_size=4))
+    assert tree_hash(store) == before
+    after = tree_hash(out)
+    for name, digest in before.items():
+        if name.startswith("data/img/") and not name.startswith("data/img/."):
+            assert after[name] != digest
+        elif name != ".zattrs":
+            assert after[name] == digest  # byte for byte
+    new = {n.split("/")[1] for n in after if n not in before}
+    assert new == {"edit_score", "edit_ok"}
+    assert (frames_of(out) != frames_of(store)).any(axis=(1, 2, 3)).all()
+    assert summary["frames_edited"] == summary["frames_passed"] == 21
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["out.zarr", "source.zarr"]
+
+
+def test_attributes_say_how_it_was_made(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(seed=5))
+    attrs = ReplayBuffer.open(tmp_path / "out.zarr").attrs
+    assert attrs["made"] == "by a test"
+    record = attrs["augmentation"]
+    assert record["seed"] == 5
+    assert record["edit_settings"]["instruction"] == "a"
+    assert record["edit_settings"]["num_inference_steps"] == 2
+    assert len(record["photos"]) == 3
+    assert record["source_hash"] == ReplayBuffer.open(store).content_hash()
+    other = build_editor(seed=1)
+    augment(store, other, tmp_path / "other.zarr", AugmentSettings(seed=5, episodes="0:1"))
+    record_of_other = ReplayBuffer.open(tmp_path / "other.zarr").attrs["augmentation"]
+    assert record_of_other["editor_hash"] != record["editor_hash"]
+
+
+def test_a_frame_is_the_editors_edit_of_it(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "out.zarr", photos=editor.photos[:1])
+    source = frames_of(store)
+    for frame, episode in ((0, 0), (5, 1), (14, 2), (20, 3)):
+        noise = editor.initial_latents(1, torch_generator(0, "noise", episode))
+        expected = to_frames(
+            editor.edit(to_images(source[frame : frame + 1]), to_images(editor.photos[:1]), noise)
+        )
+        got = ReplayBuffer.open(tmp_path / "out.zarr").images(frame, frame + 1)
+        assert np.abs(got.astype(int) - expected).max() <= 1
+
+
+def test_an_episode_keeps_its_photo_and_noise(editor: Editor, tmp_path: Path) -> None:
+    path = tmp_path / "still.zarr"
+    write_store(path)
+    images = zarr.open_group(str(path), mode="r+")["data/img"]
+    images[:] = np.broadcast_to(images[:1], images.shape)  # nothing moves
+    augment(path, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=4))
+    out, buffer = frames_of(tmp_path / "out.zarr").astype(int), ReplayBuffer.open(path)
+    for episode in range(4):
+        frames = out[buffer.episode(episode)]
+        assert np.abs(frames - frames[:1]).max() <= 1  # no flicker
+    assert np.abs(out[0] - out[20]).max() > 1  # another episode, another noise
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_batch_size_does_not_matter(store: Path, editor: Editor, tmp_path: Path, batch_size: int) -> None:
+    augment(store, editor, tmp_path / "a.zarr", AugmentSettings(batch_size=4))
+    augment(store, editor, tmp_path / "b.zarr", AugmentSettings(batch_size=batch_size))
+    difference = np.abs(frames_of(tmp_path / "a.zarr").astype(int) - frames_of(tmp_path / "b.zarr"))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_seed_matters(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "a.zarr", AugmentSettings(seed=0))
+    augment(store, editor, tmp_path / "b.zarr", AugmentSettings(seed=1))
+    assert (frames_of(tmp_path / "a.zarr") != frames_of(tmp_path / "b.zarr")).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("source", "out"), [("s.zarr", "o.zarr.zip"), ("s.zarr.zip", "o.zarr")])
+def test_formats(editor: Editor, tmp_path: Path, zarr_format: int, source: str, out: str) -> None:
+    reference = write_store(tmp_path / "r.zarr")
+    augment(reference, editor, tmp_path / "expected.zarr")
+    convert(reference, tmp_path / source, zarr_format)
+    augment(tmp_path / source, editor, tmp_path / out)
+    result = ReplayBuffer.open(tmp_path / out)
+    assert result.zarr_format == zarr_format
+    np.testing.assert_array_equal(result.images(), frames_of(tmp_path / "expected.zarr"))
+    for name in ("action", "tactile", "n_contacts"):
+        np.testing.assert_array_equal(result.read(name), ReplayBuffer.open(reference).read(name))
+
+
+def test_chosen_episodes(store: Path, editor: Editor, tmp_path: Path) -> None:
+    summary = augment(store, editor, tmp_path / "out.zarr", AugmentSettings(episodes="1:3"))
+    changed = (frames_of(tmp_path / "out.zarr") != frames_of(store)).any(axis=(1, 2, 3))
+    expected = np.zeros(21, bool)
+    expected[5:15] = True
+    np.testing.assert_array_equal(changed, expected)
+    out = ReplayBuffer.open(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(out.read("edit_ok"), expected)
+    assert np.isnan(out.read("edit_score")).all()
+    assert summary["frames_edited"] == 10
+    # a frame's edit does not depend on which other episodes are edited
+    augment(store, editor, tmp_path / "all.zarr")
+    difference = frames_of(tmp_path / "all.zarr")[5:15].astype(int) - frames_of(tmp_path / "out.zarr")[5:15]
+    assert np.abs(difference).max() <= 1
+
+
+def test_float_store_keeps_dtype_and_untouched_values(store: Path, editor: Editor, tmp_path: Path) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    frames = group["img"][:]
+    del group["img"]
+    floats = np.where(frames < 255, frames + 0.25, 255).astype(np.float32)
+    group.create_array("img", data=floats, chunks=(CHUNK, 16, 16, 3))
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:2"))
+    out = ReplayBuffer.open(tmp_path / "out.zarr")
+    assert out.array("img").dtype == np.float32
+    np.testing.assert_array_equal(out.read("img", 6), floats[6:])  # also those in the chunk that was edited
+    edited = out.read("img", 0, 6)
+    np.testing.assert_array_equal(edited, np.rint(edited))
+
+
+def test_frames_of_another_size(editor: Editor, tmp_path: Path) -> None:
+    path = write_store(tmp_path / "small.zarr", size=12)
+    augment(path, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:1"), judge=BrightnessJudge())
+    assert frames_of(tmp_path / "out.zarr").shape == (21, 12, 12, 3)
+
+
+def killed(work: Callable[[], Any]) -> None:
+    """Run `work` in a process that must die by SIGKILL."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(100)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def dying(function: Callable[..., Any], calls: int) -> Callable[..., Any]:
+    """`function`, that kills its process at call number `calls`, before doing anything."""
+    count = 0
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "attribute", "calls"),
+    [
+        ("out.zarr", "editor", "edit", 1),
+        ("out.zarr", "editor", "edit", 4),
+        ("out.zarr", "LocalStore", "set", 3),
+        ("out.zarr", "LocalStore", "set", 24),
+        ("out.zarr", "LocalStore", "set", 30),
+        ("out.zarr", "Path", "replace", 20),  # inside a write: the temporary file is there, the chunk is not
+        ("out.zarr.zip", "editor", "edit", 4),
+        ("out.zarr.zip", "engine", "pack", 1),
+    ],
+)
+def test_killed_and_run_again_gives_the_same_store(
+    store: Path, editor: Editor, tmp_path: Path, name: str, module: str, attribute: str, calls: int
+) -> None:
+    settings, judge = AugmentSettings(batch_size=4), BrightnessJudge()
+    (tmp_path / "whole").mkdir()
+    augment(store, editor, tmp_path / "whole" / name, settings, judge=judge)
+    places = {
+        "editor": editor,
+        "engine": engine,
+        "os": os,
+        "zarr.storage.LocalStore": zarr.storage.LocalStore,
+    }
+    place = places[module]
+    out = tmp_path / "killed" / name
+
+    def run_and_die() -> None:
+        setattr(place, attribute, dying(getattr(place, attribute), calls))
+        augment(store, editor, out, settings, judge=judge)
+
+    killed(run_and_die)
+    assert not out.exists()
+    summary = augment(store, editor, out, settings, judge=judge)
+    assert summary["frames_edited"] == 21
+    assert tree_hash(tmp_path / "killed") == tree_hash(tmp_path / "whole")
+
+
+def test_resuming_edits_only_what_is_missing(store: Path, editor: Editor, tmp_path: Path) -> None:
+    def run_and_die() -> None:
+        editor.edit = dying(editor.edit, 5)  # batches of 4: the first chunk of 8 and one more batch are done
+        augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+
+    killed(run_and_die)
+    summary = augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+    assert summary["frames_edited_now"] == 13
+
+
+def test_unfinished_run_of_other_settings_is_refused(store: Path, editor: Editor, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+
+    def run_and_die() -> None:
+        editor.edit = dying(editor.edit, 2)
+        augment(store, editor, out, AugmentSettings(batch_size=4, seed=1))
+
+    killed(run_and_die)
+    begun = tree_hash(tmp_path / "out.zarr.partial")
+    with pytest.raises(BadInput, match="another seed"):
+        augment(store, editor, out, AugmentSettings(seed=2))
+    assert tree_hash(tmp_path / "out.zarr.partial") == begun
+    augment(store, editor, out, AugmentSettings(seed=2), overwrite=True)
+    assert ReplayBuffer.open(out).attrs["augmentation"]["seed"] == 2
+
+
+def test_existing_output_is_kept_until_the_new_one_is_whole(
+    store: Path, editor: Editor, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    augment(store, editor, out, AugmentSettings(seed=1))
+    before = tree_hash(out)
+    with pytest.raises(BadInput, match="--overwrite"):
+        augment(store, editor, out, AugmentSettings(seed=2))
+
+    def run_and_die() -> None:
+        editor.edit = dying(editor.edit, 2)
+        augment(store, editor, out, AugmentSettings(seed=2, batch_size=8), overwrite=True)
+
+    killed(run_and_die)
+    assert tree_hash(out) == before
+    summary = augment(store, editor, out, AugmentSettings(seed=2, batch_size=8), overwrite=True)
+    assert summary["frames_edited_now"] == 13
+    assert ReplayBuffer.open(out).attrs["augmentation"]["seed"] == 2
+
+
+def test_memory_is_bounded(editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_store(tmp_path / "long.zarr", lengths=(40, 41))
+    read, edited = [], []
+    original_read, original_edit = ReplayBuffer.read, editor.edit
+
+    def spy_read(self: ReplayBuffer, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        if name == "img":
+            read.append((self.n_frames if stop is None else stop) - start)
+        return original_read(self, name, start, stop)
+
+    def spy_edit(source: torch.Tensor, *rest: Any) -> torch.Tensor:
+        edited.append(len(source))
+        return original_edit(source, *rest)
+
+    monkeypatch.setattr(ReplayBuffer, "read", spy_read)
+    monkeypatch.setattr(editor, "edit", spy_edit)
+    augment(path, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=4))
+    assert max(read) <= CHUNK
+    assert max(edited) <= 4
+    assert sum(edited) == 81
+
+
+def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any) -> None:
+    bright = zarr.open_group(str(store), mode="r+")["data/img"]
+    frames = np.zeros((21, 16, 16, 3), np.uint8)
+    frames[:, :8] = 200  # the "block" is the upper half
+    bright[:] = frames
+    # edits keep the block in even frames of a batch and lose it in odd ones
+    keep = (torch.arange(64) % 2 == 0)[:, None, None, None]
+    monkeypatch.setattr(
+        editor, "edit", lambda source, *rest: torch.where(keep[: len(source)], source, source * 0)
+    )
+    summary = augment(
+        store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2), judge=BrightnessJudge()
+    )
+    out = ReplayBuffer.open(tmp_path / "out.zarr")
+    ok, scores = out.read("edit_ok"), out.read("edit_score")
+    expected = np.array([i % 2 == 0 for _ in range(2) for i in range(8)] + [i % 2 == 0 for i in range(5)])
+    np.testing.assert_array_equal(ok, expected)
+    assert scores.dtype == np.float32
+    # structural: brightness 200/255 is lost over half of the frame
+    np.testing.assert_allclose(scores[:, 0], np.where(expected, 0, 200 / 255 / 2), atol=1e-6)
+    assert np.isfinite(scores).all()
+    assert summary["frames_passed"] == 11
+
+    class Frames(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"img": frames[index], "frame_index": index}
+
+        def __len__(self) -> int:
+            return 21
+
+    shown = AugmentedDataset(Frames(), tmp_path / "out.zarr", 1.0)
+    assert all(shown[i]["img"].any() for i in range(21))  # no refused edit is ever shown
+
+
+@pytest.mark.parametrize(
+    ("limits", "passed"),
+    [
+        ({"max_structural": 0.0}, 0),
+        ({"max_semantic": 0.0}, 0),
+        ({"max_structural": 2.0, "max_semantic": 3.0}, 21),
+    ],
+)
+def test_limits(store: Path, editor: Editor, tmp_path: Path, limits: dict[str, float], passed: int) -> None:
+    settings = AugmentSettings(min_region_iou=None, **limits)
+    assert (
+        augment(store, editor, tmp_path / "o.zarr", settings, judge=BrightnessJudge())["frames_passed"]
+        == passed
+    )
+
+
+def test_photo_masks_reach_the_semantic_score(store: Path, editor: Editor, tmp_path: Path) -> None:
+    image = np.zeros((1, 16, 16, 3), np.uint8)
+    image[:, :4, :, 0] = 255
+    image[:, 4:, :, 2] = 255
+    mask = np.zeros((16, 16), bool)
+    mask[:4] = True
+    scores = []
+    for name, masks in (("a", None), ("b", {"p.png": mask})):
+        photos = PhotoSet(image, ("p.png",), ("0",), masks)
+        summary = augment(store, editor, tmp_path / f"{name}.zarr", photos=photos, judge=BrightnessJudge())
+        scores.append(summary["semantic_score"])
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"episodes": "5"}, "A:B"),
+        ({"episodes": "4:9"}, "none of"),
+        ({"episodes": "2:2"}, "none of"),
+        ({"image_name": "state"}, "does not hold"),
+    ],
+)
+def test_bad_settings_write_nothing(
+    store: Path, editor: Editor, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        augment(store, editor, tmp_path / "out.zarr", AugmentSettings(**settings))
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["source.zarr"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_size": 0}, {"min_region_iou": 1.5}, {"max_structural": -1}, {"max_semantic": float("nan")}],
+)
+def test_impossible_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        AugmentSettings(**settings)
+
+
+def test_bad_inputs_write_nothing(store: Path, editor: Editor, tmp_path: Path) -> None:
+    without_photos = build_editor()
+    without_photos.photos = None
+    with pytest.raises(BadInput, match="--photos"):
+        augment(store, without_photos, tmp_path / "out.zarr")
+    with pytest.raises(BadInput, match="dataset itself"):
+        augment(store, editor, store, overwrite=True)
+    with pytest.raises(BadInput, match="does not exist"):
+        augment(tmp_path / "no.zarr", editor, tmp_path / "out.zarr")
+    (store / "data/img/2.0.0.0").unlink()
+    with pytest.raises(BadInput, match="missing"):
+        augment(store, editor, tmp_path / "out.zarr")
+    assert [p.name for p in tmp_path.iterdir()] == ["source.zarr"]
+
+
+def test_editor_that_gives_nan_is_a_fault(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(editor, "edit", lambda source, *rest: source * float("nan"))
+    with pytest.raises(Fault, match="frames 0 to 7"):
+        augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=8))
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_black_and_empty_chunks_are_written(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(editor, "edit", lambda source, *rest: source * 0)
+    augment(store, editor, tmp_path / "out.zarr")
+    assert not frames_of(tmp_path / "out.zarr").any()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, range(4)),
+        ("0:2", range(2)),
+        (":", range(4)),
+        ("1:", range(1, 4)),
+        (":-1", range(3)),
+        ("-2:", range(2, 4)),
+    ],
+)
+def test_episode_ranges(text: str | None, expected: range) -> None:
+    assert episode_range(text, 4) == expected
+
+
+def test_shipped_settings_are_the_defaults() -> None:
+    from sim2real_aug.config import compose, settings
+
+    assert settings(AugmentSettings, compose("augment")) == AugmentSettings()
+
+
+def test_record_is_json(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "out.zarr", judge=BrightnessJudge())
+    assert "NaN" not in json.dumps(ReplayBuffer.open(tmp_path / "out.zarr").attrs)
+
+
+def test_published_store(shared_data: Path, editor: Editor, tmp_path: Path) -> None:
+    source = ReplayBuffer.open(shared_data / "pusht_cchi_v7_replay.zarr")
+    augment(source.path, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:1", batch_size=64))
+    out = ReplayBuffer.open(tmp_path / "out.zarr")
+    assert out.array("img").dtype == np.float32
+    for name in ("action", "state", "keypoint", "n_contacts"):
+        np.testing.assert_array_equal(out.read(name), source.read(name))
+    np.testing.assert_array_equal(out.read("img", 161, 400), source.read("img", 161, 400))
