@@ -102,6 +102,8 @@ def as_override(key: str, value: object) -> str:
     """Hydra's spelling of key=value; text is quoted, so that spaces, commas and '=' survive."""
     if isinstance(value, bool | int | float):
         return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+    if isinstance(value, list | tuple):
+        return f"{key}=[{','.join(as_override('', item)[1:] for item in value)}]"
     text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(value)).replace("'", "\\'")
     return f"{key}='{text}'"
 

@@ -11,7 +11,7 @@ import yaml
 from sim2real_aug.cli import inspect as inspect_command
 from sim2real_aug.cli.app import COMMAND_MODULES, run
 from sim2real_aug.cli.augment import default_output
-from sim2real_aug.cli.common import app, as_json, location
+from sim2real_aug.cli.common import app, as_json, as_override, location
 from sim2real_aug.errors import Fault
 
 COMMANDS = [command.name for command in app.registered_commands]
@@ -89,6 +89,12 @@ def test_text_of_an_option_reaches_the_configuration_unchanged(capsys):
     domain = r"it's, a {b}=\'$c" + "\\"
     assert run(["evaluate", "run", "--domain", domain, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["config"]["domain"] == domain
+
+
+def test_values_as_hydra_overrides():
+    assert as_override("a.b", [1, "x y", True]) == "a.b=[1,'x y',true]"
+    assert as_override("a", 1e-5) == "a=1e-05"
+    assert as_override("a", False) == "a=false"
 
 
 def test_an_override_in_the_place_of_an_optional_argument_is_an_override(capsys):
