@@ -19,7 +19,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.engine import augment, photo_of_episode
-from sim2real_aug.augment.settings import AugmentSettings
+from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.cli.common import as_json, as_override
 from sim2real_aug.config import compose, settings
 from sim2real_aug.d3po.trainer import train_editor
@@ -217,7 +217,8 @@ def draw(demo: Demo) -> Path:
     sim, edited, oracle = (ReplayBuffer.open(demo.place(name)) for name in (SIM, EDITED, ORACLE))
     photos = load_photos(demo.place(PHOTOS), sim.array("img").shape[1])
     rows = []
-    for episode in np.linspace(0, sim.n_episodes - 1, demo.config.picture_rows).astype(int):
+    chosen = episode_range(demo.settings("augment", "augment").episodes, sim.n_episodes)
+    for episode in np.linspace(chosen[0], chosen[-1], demo.config.picture_rows).astype(int):
         frames = sim.episode(int(episode))
         middle = (frames.start + frames.stop) // 2
         prompt = photo_of_episode(demo.config.seed, int(episode), len(photos))

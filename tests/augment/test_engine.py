@@ -203,13 +203,7 @@ def test_killed_and_run_again_gives_the_same_store(
     settings, judge = AugmentSettings(batch_size=4), BrightnessJudge()
     (tmp_path / "whole").mkdir()
     augment(store, editor, tmp_path / "whole" / name, settings, judge=judge)
-    places = {
-        "editor": editor,
-        "engine": engine,
-        "os": os,
-        "zarr.storage.LocalStore": zarr.storage.LocalStore,
-    }
-    place = places[module]
+    place = {"editor": editor, "engine": engine, "LocalStore": LocalStore, "Path": Path}[module]
     out = tmp_path / "killed" / name
 
     def run_and_die() -> None:
