@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from zarr.storage import LocalStore
 
 from sim2real_aug.augment import engine
 from sim2real_aug.augment.engine import augment
@@ -25,7 +26,7 @@ from sim2real_aug.editor.editor import Editor, to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.seeding import torch_generator
 
-from .conftest import CHUNK, BrightnessJudge, build_editor, write_store
+from .conftest import CHUNK, BrightnessJudge, editor_with_photos, write_store
 
 
 def tree_hash(path: Path) -> dict[str, str]:
@@ -66,7 +67,7 @@ def test_attributes_say_how_it_was_made(store: Path, editor: Editor, tmp_path: P
     assert record["edit_settings"]["num_inference_steps"] == 2
     assert len(record["photos"]) == 3
     assert record["source_hash"] == ReplayBuffer.open(store).content_hash()
-    other = build_editor(seed=1)
+    other = editor_with_photos(seed=1)
     augment(store, other, tmp_path / "other.zarr", AugmentSettings(seed=5, episodes="0:1"))
     record_of_other = ReplayBuffer.open(tmp_path / "other.zarr").attrs["augmentation"]
     assert record_of_other["editor_hash"] != record["editor_hash"]
@@ -377,7 +378,7 @@ def test_impossible_settings(settings: dict[str, Any]) -> None:
 
 
 def test_bad_inputs_write_nothing(store: Path, editor: Editor, tmp_path: Path) -> None:
-    without_photos = build_editor()
+    without_photos = editor_with_photos()
     without_photos.photos = None
     with pytest.raises(BadInput, match="--photos"):
         augment(store, without_photos, tmp_path / "out.zarr")
