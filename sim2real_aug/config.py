@@ -80,7 +80,7 @@ def _explain(error: Exception, name: str) -> BadInput:
 def _dotted_keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys = []
     for key, value in config.items_ex(resolve=False):
-        dotted = f"{prefix}{key}"
+        dotted = prefix + str(key)
         keys.append(dotted)
         if isinstance(value, DictConfig):
             keys += _dotted_keys(value, f"{dotted}.")

@@ -41,9 +41,9 @@ class RunFolder:
         from omegaconf import OmegaConf
 
         run = cls(Path(path))
-        if overwrite and run.path.exists():
-            shutil.rmtree(run.path)
         saved = run.path / "config.yaml"
+        if overwrite and saved.is_file():  # only a run is ever removed: --out may be a folder of the user's
+            shutil.rmtree(run.path)
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another --out")

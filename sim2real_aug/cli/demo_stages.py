@@ -67,10 +67,11 @@ class Demo:
 
 def _flat(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in node.items():
+        dotted = prefix + str(key)
         if isinstance(value, DictConfig):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{dotted}.")
         else:
-            yield f"{prefix}{key}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            yield dotted, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def run_demo(config: DictConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:

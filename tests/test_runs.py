@@ -1,0 +1,46 @@
+"""Run folders: what is taken up, what is refused, what is removed."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from sim2real_aug.errors import BadInput
+from sim2real_aug.runs import RunFolder
+
+CONFIG = OmegaConf.create({"seed": 0, "policy": {"steps": 3}})
+
+
+def test_the_same_configuration_takes_a_run_up(tmp_path: Path):
+    run = RunFolder.open(tmp_path / "run", CONFIG)
+    run.log(1, {"loss": 0.5})
+    assert RunFolder.open(tmp_path / "run", CONFIG).metrics() == [{"step": 1, "loss": 0.5}]
+
+
+def test_another_configuration_is_refused_by_the_names_of_its_keys(tmp_path: Path):
+    RunFolder.open(tmp_path / "run", CONFIG)
+    with pytest.raises(BadInput, match=r"another policy\.steps;"):
+        RunFolder.open(tmp_path / "run", OmegaConf.create({"seed": 0, "policy": {"steps": 4}}))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, overwrite: bool):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BadInput, match="is not a run folder"):
+        RunFolder.open(tmp_path, CONFIG, overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_overwrite_starts_a_run_again(tmp_path: Path):
+    RunFolder.open(tmp_path / "run", CONFIG).log(1, {"loss": 0.5})
+    assert RunFolder.open(tmp_path / "run", CONFIG, overwrite=True).metrics() == []
+
+
+def test_rewind_drops_what_a_crash_left_behind(tmp_path: Path):
+    run = RunFolder.open(tmp_path / "run", CONFIG)
+    for step in (1, 2, 3):
+        run.log(step, {"loss": float(step)})
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 4, "lo')  # killed in the middle of a line
+    run.rewind(2)
+    assert [line["step"] for line in run.metrics()] == [1, 2]
