@@ -231,23 +231,33 @@ def _require_arrays(data: zarr.Group, n_frames: int, step: int) -> None:
             create_array(data, name, shape, np.dtype(dtype), step)
 
 
+def pass_size(chunk: int, batch_size: int) -> int:
+    """Frames of every pass through the editor: a chunk split evenly into passes of at most `batch_size`.
+
+    One size for all passes, short ones being padded: kernels chosen for another size round differently, which
+    would make a frame depend on how many others are edited with it.
+    """
+    return -(-chunk // -(-chunk // batch_size))
+
+
 def _edit_chunk(
     work: _Work, frames: NDArray[Any], start: int, scores: NDArray[np.float32], ok: NDArray[np.bool_]
 ) -> Iterator[int]:
     """Edit the frames (n, H, W, 3) from number `start` on in place, batch by batch; yields batch sizes."""
     stop = start + len(frames)
-    todo = np.arange(max(start, work.edited.start), min(stop, work.edited.stop))
-    size = work.settings.batch_size
+    first, last = max(start, work.edited.start), min(stop, work.edited.stop)
+    size = pass_size(time_chunk(work.buffer.array(work.settings.image_name)), work.settings.batch_size)
     place = f"{work.buffer.path}/data/{work.settings.image_name} [{start}:{stop}]"
-    for first in range(0, len(todo), size):
-        numbers = todo[first : first + size]
-        rows = slice(numbers[0] - start, numbers[-1] + 1 - start)
-        edits, verdict = _edit_batch(work, to_uint8(frames[rows], place), numbers)
-        frames[rows] = edits
-        ok[rows] = True if verdict is None else verdict.ok
+    for begin in range(first, last, size):
+        n = min(size, last - begin)
+        numbers = np.minimum(np.arange(begin, begin + size), last - 1)  # the last frame fills a short pass
+        edits, verdict = _edit_batch(work, to_uint8(frames[numbers - start], place), numbers)
+        rows = slice(begin - start, begin - start + n)
+        frames[rows] = edits[:n]
+        ok[rows] = True if verdict is None else verdict.ok[:n]
         if verdict is not None:
-            scores[rows] = verdict.scores
-        yield len(numbers)
+            scores[rows] = verdict.scores[:n]
+        yield n
 
 
 def photo_of_episode(seed: int, episode: int, n_photos: int) -> int:

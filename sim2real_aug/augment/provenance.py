@@ -18,8 +18,8 @@ from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 
 ATTRIBUTE = "augmentation"
-# These may differ between an interrupted run and its resumption: they do not change what is made.
-FREE = ("batch_size", "version", "source", "editor")
+# Mere places: what lies there is in the record by its hash.
+FREE = ("source", "editor")
 
 
 def weights_hash(parts: Mapping[str, Any]) -> str:

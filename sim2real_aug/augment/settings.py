@@ -10,10 +10,10 @@ from sim2real_aug.errors import BadInput
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Settings of one augmentation; every one but batch_size decides what the frames look like.
+    """Settings of one augmentation.
 
     episodes: "A:B", the episodes to edit, Python's slice rule; None edits all. The others keep their frames.
-    batch_size: frames the editor takes at once.
+    batch_size: most frames the editor takes at once. Another one may round single values differently (1/255).
     seed: of noise and choice of photo, both drawn once an episode so that an episode looks steady.
     image_name: the array under data/ that is edited.
     region: phrase for the part whose outline an edit must keep.
@@ -23,7 +23,7 @@ class AugmentSettings:
     """
 
     episodes: str | None = None
-    batch_size: int = 16
+    batch_size: int = 24
     seed: int = 0
     image_name: str = "img"
     region: str = "block"
