@@ -52,6 +52,7 @@ def test_the_arms_share_all_but_their_frames():
     ]
 
 
+@pytest.mark.slow
 def test_the_whole_demo_resumes_and_shows_its_table(cli, tmp_path):
     first = cli("demo", "--out", "demo", "--json", *TINY)
     assert first.returncode == 0, first.stderr
@@ -67,7 +68,15 @@ def test_the_whole_demo_resumes_and_shows_its_table(cli, tmp_path):
     again = cli("demo", "--out", "demo", *TINY)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "demo/summary.json").read_text())["arms"] == summary["arms"]
-    for word in ("sim-only", "edited", "oracle", compose("demo").real_domain, "gap closed", "picture:", "summary:"):
+    for word in (
+        "sim-only",
+        "edited",
+        "oracle",
+        compose("demo").real_domain,
+        "gap closed",
+        "picture:",
+        "summary:",
+    ):
         assert word in again.stdout
     other = cli("demo", "--out", "demo", "--seed", 5, *TINY)
     assert other.returncode == 2
