@@ -173,7 +173,7 @@ class RandomizedRenderer:
     def _wall_shade(self, normal: NDArray[np.float64]) -> float:
         """Brightness of an upright wall that faces `normal` (2,), with the table's as 1."""
         light = self.scene.light
-        facing = normal @ (math.cos(light.azimuth), math.sin(light.azimuth))
+        facing = float(normal @ (math.cos(light.azimuth), math.sin(light.azimuth)))
         direct = 1 - light.ambient
         wall = light.ambient + direct * max(facing, 0.0) * math.cos(light.elevation)
         return wall / (light.ambient + direct * math.sin(light.elevation))
@@ -209,10 +209,8 @@ class RandomizedRenderer:
 
     def _draw_pusher(self, image: Plane, pusher: Prism) -> None:
         size, color = len(image), np.asarray(self.scene.pusher.color)
-        side = self._wall_shade(np.array([0.0, 1.0]))
-        blend(
-            image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * min(side, 0.85)
-        )
+        side = min(float(self._wall_shade(np.array([0.0, 1.0]))), 0.85)
+        blend(image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * side)
         blend(image, coverage([pusher.top], size), color)
 
     def _measure(self, blocks: list[Prism], pusher: Prism, size: int) -> tuple[NDArray[np.uint8], Plane]:

@@ -45,7 +45,7 @@ def _metal(rng: np.random.Generator, size: int) -> Field:
 
 def _stone(rng: np.random.Generator, size: int) -> Field:
     octaves = [value_noise(rng, size, 2**k, 2**k) * 0.8**k for k in range(2, 7)]
-    return np.sum(octaves, axis=0, dtype=np.float32) * 0.6
+    return np.asarray(sum(octaves) * np.float32(0.6))
 
 
 def _mat(rng: np.random.Generator, size: int) -> Field:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from omegaconf import OmegaConf
 
+from sim2real_aug.devices import resolve_device
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
 from sim2real_aug.policies.rollout import Episode, Policy, run_episodes, scene_renderer
-from sim2real_aug.policies.trainer import resolve_device
 from sim2real_aug.progress import progress, say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder

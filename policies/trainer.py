@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sim2real_aug.config import settings as read_settings
+from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.policies.demonstrations import (
     BatchOrder,
@@ -161,17 +162,6 @@ def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> floa
         return step / max(1, warmup_steps)
     done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises BadInput for a device that this machine does not have."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"device '{name}' is not available here; use auto or cpu") from error
-    return torch.device(name)
 
 
 def train_step(training: Training, settings: TrainSettings, batch: tuple[Observation, Tensor]) -> float:

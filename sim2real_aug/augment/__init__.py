@@ -1,19 +1,10 @@
 """Relabelling the frames of a replay buffer. Names are loaded when first used."""
 
-from __future__ import annotations
+from sim2real_aug.lazy import exports
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {"AugmentSettings": "settings", "augment": "engine"}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+_HOMES = {
+    "AugmentSettings": ".settings",
+    "augment": ".engine",
+}
+__all__ = sorted(_HOMES)
+__getattr__, __dir__ = exports(__name__, _HOMES)

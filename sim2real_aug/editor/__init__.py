@@ -28,4 +28,4 @@ def load_editor(path: str | Path | None = None) -> Editor:
                 f"{folder} is a run that has not finished: run its train-editor command again first"
             )
         folder = folder / "editor"
-    return Editor.from_pretrained(folder, torch_dtype=torch.float32)
+    return Editor.from_pretrained(folder, dtype=torch.float32)

@@ -9,6 +9,8 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
@@ -65,7 +69,7 @@ class Conditioning:
         return Conditioning(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
 
 
-class Editor(DiffusionPipeline):  # type: ignore[misc]
+class Editor(DiffusionPipeline):
     """Edits frames by source image, visual prompt and instruction. Load one with `sim2real_aug.load_editor`."""
 
     model_cpu_offload_seq = "text_encoder->fusion->unet->vae"
@@ -233,7 +237,8 @@ class Editor(DiffusionPipeline):  # type: ignore[misc]
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""
-        super().save_pretrained(str(save_directory), **options)
+        with _without_bars():
+            super().save_pretrained(str(save_directory), **options)
         if self.photos is not None:
             write_photos(self.photos, Path(save_directory) / "photos")
 
@@ -244,7 +249,8 @@ class Editor(DiffusionPipeline):  # type: ignore[misc]
         if not (folder / "model_index.json").is_file():
             raise BadInput(f"{folder} is not an editor: it has no model_index.json")
         try:
-            editor: Editor = super().from_pretrained(str(folder), **options)
+            with _without_bars():
+                editor: Editor = super().from_pretrained(str(folder), **options)
         except (OSError, ValueError, KeyError) as error:
             raise BadInput(f"{folder} does not load as an editor: {' '.join(str(error).split())}") from error
         editor.set_progress_bar_config(disable=True)
@@ -252,6 +258,19 @@ class Editor(DiffusionPipeline):  # type: ignore[misc]
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
             module.requires_grad_(False).eval()
         return editor
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Our commands show their own progress; a bar for each file would bury it."""
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

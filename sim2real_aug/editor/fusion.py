@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class ConditioningFusion(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class ConditioningFusion(ModelMixin, ConfigMixin):
     """(B, 2C, h, w) image latents and (B, L, D) text to (B, 2C, h, w) image latents."""
 
     @register_to_config

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sim2real_aug.editor.editor import Editor
@@ -52,11 +51,11 @@ def from_instruct_pix2pix(path: str | Path, dtype: torch.dtype = torch.float32) 
     Raises BadInput where a part is missing or the UNet does not take noise and a source image.
     """
     folder = Path(path)
-    parts: dict[str, tuple[type[nn.Module] | Any, dict[str, Any]]] = {
-        "vae": (AutoencoderKL, {"torch_dtype": dtype}),
-        "text_encoder": (CLIPTextModel, {"torch_dtype": dtype}),
+    parts: dict[str, tuple[Any, dict[str, Any]]] = {
+        "vae": (AutoencoderKL, {"dtype": dtype}),
+        "text_encoder": (CLIPTextModel, {"dtype": dtype}),
         "tokenizer": (CLIPTokenizer, {}),
-        "unet": (UNet2DConditionModel, {"torch_dtype": dtype}),
+        "unet": (UNet2DConditionModel, {"dtype": dtype}),
     }
     loaded = {}
     for name, (kind, options) in parts.items():

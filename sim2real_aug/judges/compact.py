@@ -32,7 +32,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )  # fmt: skip
 
 
-class CompactJudge(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CompactJudge(ModelMixin, ConfigMixin):
     """Implements every role of `sim2real_aug.judges.base`. Sides of images are multiples of 8."""
 
     @register_to_config
@@ -117,7 +117,7 @@ def load_compact_judge(path: str | Path) -> CompactJudge:
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} is not a compact judge: it has no config.json")
     try:
-        judge = CompactJudge.from_pretrained(folder, torch_dtype=torch.float32)
+        judge = CompactJudge.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         raise BadInput(
             f"{folder} does not load as a compact judge: {' '.join(str(error).split())}"

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.editor.editor import to_images
@@ -75,7 +75,7 @@ def draw_crops(rng: np.random.Generator, frames: FrameGroups, count: int) -> tup
     return to_images(np.stack(images)) * 2 - 1, object_weight(np.stack(labels))
 
 
-def autoencoder_loss(vae: nn.Module, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
+def autoencoder_loss(vae: AutoencoderKL, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
     """The loss of one random batch of crops."""
 
     def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:

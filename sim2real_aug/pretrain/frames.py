@@ -36,7 +36,7 @@ class _Rendering(Protocol):
 @dataclass(frozen=True)
 class FrameGroups:
     """images (G, V, K, S, S, 3) uint8; labels (G, V, K, S, S) uint8; depth (G, V, K, S, S) float16, 0..1 of the
-    camera's height; captions: words that describe each look, (G, V) tuples."""
+    camera's height; scenes (G, 2): numbers of scene A and scene B."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
@@ -86,17 +86,16 @@ def group_scenes(group: int) -> tuple[int, int]:
 
 def _draw_file(settings: FrameSettings, path: Path, first: int, last: int) -> int:
     drawn = [_draw_group(settings, group) for group in range(first, last)]
-    pick = [[[frame for frame in look] for look in group] for group in drawn]
-    arrays = {
-        "images": np.array([[[f.image for f in look] for look in group] for group in pick]),
-        "labels": np.array([[[f.labels for f in look] for look in group] for group in pick]),
-        "depth": np.array(
-            [[[f.depth / f.depth.max() for f in look] for look in group] for group in pick], np.float16
-        ),
-        "scenes": np.array([group_scenes(group) for group in range(first, last)]),
-    }
     temporary = path.with_suffix(".partial.npz")
-    np.savez(temporary, **arrays)
+    np.savez(
+        temporary,
+        images=np.array([[[f.image for f in look] for look in group] for group in drawn]),
+        labels=np.array([[[f.labels for f in look] for look in group] for group in drawn]),
+        depth=np.array(
+            [[[f.depth / f.depth.max() for f in look] for look in group] for group in drawn], np.float16
+        ),
+        scenes=np.array([group_scenes(group) for group in range(first, last)]),
+    )
     temporary.replace(path)
     return last - first
 

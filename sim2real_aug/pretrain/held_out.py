@@ -24,13 +24,14 @@ from sim2real_aug.seeding import numpy_generator, torch_generator
 
 @dataclass(frozen=True)
 class HeldOut:
-    """source, target, prompt (M, 3, H, W) in [0, 1]; labels (M, H, W) uint8 and depth (M, H, W) of the target,
-    relative; photos (P, H, W, 3) uint8 of the sample scene."""
+    """source, target, prompt (M, 3, H, W) in [0, 1]; labels and source_labels (M, H, W) uint8; depth (M, H, W) of
+    the target, relative; photos (P, H, W, 3) uint8 of the sample scene."""
 
     source: Tensor
     target: Tensor
     prompt: Tensor
     labels: NDArray[np.uint8]
+    source_labels: NDArray[np.uint8]
     depth: NDArray[np.float32]
     photos: NDArray[np.uint8]
 
@@ -43,7 +44,7 @@ def draw_held_out(config: DictConfig) -> HeldOut:
     for number in range(config.held_out.scenes):
         look = make_renderer(f"randomized/{config.held_out.first_scene + number}")
         edited, shown = sample_states(rng, 2)
-        sources.append(flat.render(edited, size).image)
+        sources.append(flat.render(edited, size))
         targets.append(look.render(edited, size))
         prompts.append(look.render(shown, size).image)
     sample_scene = make_renderer(f"randomized/{config.held_out.photo_scene}")
@@ -51,10 +52,11 @@ def draw_held_out(config: DictConfig) -> HeldOut:
     labels = np.stack([drawn.labels for drawn in targets])
     distance = np.stack([drawn.depth / drawn.depth.max() for drawn in targets])
     return HeldOut(
-        to_images(np.stack(sources)),
+        to_images(np.stack([drawn.image for drawn in sources])),
         to_images(np.stack([drawn.image for drawn in targets])),
         to_images(np.stack(prompts)),
         labels,
+        np.stack([drawn.labels for drawn in sources]),
         relative_depth(distance, labels),
         np.stack(photos),
     )
@@ -68,13 +70,16 @@ def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str,
     noise = editor.initial_latents(1, torch_generator("held-out noise"), source.shape[-1])
     edit = editor.edit(source, prompt, noise.expand(len(source), -1, -1, -1))
     rebuilt = editor.decode(editor.encode_images(target) * editor.vae.config.scaling_factor)
-    block = torch.from_numpy(held_out.labels == REGIONS.index("block")).to(device)
+    block, source_block = (
+        torch.from_numpy(labels == REGIONS.index("block")).to(device)
+        for labels in (held_out.labels, held_out.source_labels)
+    )
     depth_error = (judge.depth(target) - torch.from_numpy(held_out.depth).to(device)).abs().mean()
     return {
         "autoencoder": {"psnr": psnr(rebuilt, target)},
         "judge": {
             "block_iou": iou(judge.segment(target, "block"), block),
-            "block_iou_flat": iou(judge.segment(source, "block"), block),
+            "block_iou_flat": iou(judge.segment(source, "block"), source_block),
             "depth_l1": round(depth_error.item(), 4),
             "scene_retrieval": retrieval(judge, target, prompt),
         },

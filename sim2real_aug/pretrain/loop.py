@@ -7,7 +7,6 @@ of a step come from (seed, part, step), so a run that is stopped and started aga
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -51,13 +51,6 @@ class Draw:
 Loss = Callable[[Draw], tuple[Tensor, dict[str, Tensor]]]
 
 
-def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
-    """Linear from 0 to 1 over `warmup_steps`, then half a cosine down to 0 at `steps`."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(steps - warmup_steps, 1)))
-
-
 def fit(
     part: str,
     module: nn.Module,
@@ -77,9 +70,7 @@ def fit(
     device = trained[0].device
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     average = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, settings.steps)
-    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     start = _restore(checkpoint, module, optimizer, schedule, average)
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
     seconds = time.monotonic()

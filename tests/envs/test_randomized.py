@@ -40,7 +40,7 @@ def test_block_mask_is_the_top_and_the_walls_that_the_camera_sees() -> None:
     """Heights move away from the camera by H / (H - h) = 25/24: the bar's right end, 360 on the ground, 60 from
     the camera, is seen to 362.5."""
     drawn = overhead().render(STATE, 1024)
-    row = drawn.masks["block"][int(215 * 2)]
+    row = drawn.masks["block"][(215 * 2)]
     seen = np.flatnonzero(row) / 2
     assert seen.min() == pytest.approx(237.5, abs=0.5)
     assert seen.max() == pytest.approx(362.5, abs=0.5)
@@ -85,7 +85,7 @@ def test_coverage_is_the_share_of_a_pixel() -> None:
 
 
 def test_an_unknown_domain_names_the_known_ones() -> None:
-    with pytest.raises(BadInput, match="unknown domain 'randomised'. Did you mean 'randomized'"):
+    with pytest.raises(BadInput, match=r"unknown domain 'randomised'\. Did you mean 'randomized'"):
         make_renderer("randomised")
     with pytest.raises(BadInput, match="unknown scene"):
         make_renderer("randomized/kitchen")

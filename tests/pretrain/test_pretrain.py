@@ -15,16 +15,16 @@ from sim2real_aug.pretrain import pretrain
 from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
 from sim2real_aug.pretrain.judge import info_nce, relative_depth
-from sim2real_aug.pretrain.loop import Draw, FitSettings, fit, learning_rate_factor
+from sim2real_aug.pretrain.loop import Draw, FitSettings, fit
 from sim2real_aug.runs import RunFolder
 
 TINY = [
     "frames.groups=3", "frames.image_size=32", "held_out.scenes=2", "held_out.photos=2",
     "autoencoder.block_out_channels=[8,8,8]", "autoencoder.fit.steps=2", "autoencoder.fit.batch_size=2",
-    "decoder.fit.steps=2", "decoder.fit.batch_size=2", "judge.fit.steps=2", "judge.fit.batch_size=8", "editor.fit.steps=2", "editor.fit.batch_size=4",
-    "editor.architecture.block_out_channels=[16,16,16]", "editor.architecture.attention_heads=[2,2,2]",
-    "editor.architecture.norm_num_groups=8", "editor.architecture.text_hidden_size=16",
-    "editor.architecture.latent_size=8",
+    "decoder.fit.steps=2", "decoder.fit.batch_size=2", "judge.fit.steps=2", "judge.fit.batch_size=8",
+    "editor.fit.steps=2", "editor.fit.batch_size=4", "editor.architecture.block_out_channels=[16,16,16]",
+    "editor.architecture.attention_heads=[2,2,2]", "editor.architecture.norm_num_groups=8",
+    "editor.architecture.text_hidden_size=16", "editor.architecture.latent_size=8",
 ]  # fmt: skip
 
 
@@ -67,11 +67,6 @@ def test_info_nce_is_low_for_matching_pairs_and_skips_unseen_regions() -> None:
     assert (accuracy, missed) == (1, 0)
     first[0] = 0
     assert torch.isfinite(info_nce(first, torch.eye(4))[0])
-
-
-def test_learning_rate_by_hand() -> None:
-    factors = [learning_rate_factor(step, 10, 110) for step in (0, 9, 10, 60, 110)]
-    assert factors == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
 
 
 def test_interrupted_fit_equals_an_uninterrupted_one(tmp_path: Path) -> None:
