@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
@@ -198,7 +199,7 @@ class DiffusionPolicy(nn.Module):
             settings = PolicySettings(**{**values, "down_dims": tuple(values["down_dims"])})
             policy = cls(settings)
             policy.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BadInput(
                 f"{folder} is not a saved policy ({CONFIG_FILE} and {WEIGHTS_FILE}): {reason}"

@@ -1,0 +1,186 @@
+"""The policy as a whole: normalisation, crops, loss, sampling, saving."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sim2real_aug.errors import BadInput
+from sim2real_aug.policies.diffusion import (
+    DiffusionPolicy,
+    Observation,
+    PolicySettings,
+    crop,
+    load_policy,
+)
+from sim2real_aug.policies.normalizer import MinMaxNormalizer
+from sim2real_aug.seeding import torch_generator
+
+TINY = PolicySettings(
+    features=8, keypoints=4, down_dims=(16, 32), step_dim=16, image_size=24, crop_size=20, horizon=8,
+    n_action_steps=4, num_inference_steps=4,
+)  # fmt: skip
+
+
+def make_policy(**changes: object) -> DiffusionPolicy:
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(dataclasses.replace(TINY, **changes))  # type: ignore[arg-type]
+    policy.action_normalizer.fit(torch.tensor([[0.0, 100.0], [512.0, 300.0]]))
+    policy.state_normalizer.fit(torch.tensor([[0.0, 0.0], [512.0, 512.0]]))
+    return policy.eval()
+
+
+def make_observation(batch: int, seed: int = 0) -> Observation:
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (batch, 2, 24, 24, 3), dtype=np.uint8)
+    return Observation(
+        torch.from_numpy(frames), torch.from_numpy(rng.uniform(0, 512, (batch, 2, 2)).astype(np.float32))
+    )
+
+
+def generators(batch: int) -> list[torch.Generator]:
+    return [torch_generator("test", row) for row in range(batch)]
+
+
+def test_normalizer_maps_extremes_to_one_and_back() -> None:
+    normalizer = MinMaxNormalizer(3)
+    values = torch.tensor([[0.0, 10.0, 7.0], [512.0, 20.0, 7.0], [128.0, 15.0, 7.0]])
+    normalizer.fit(values)
+    expected = torch.tensor([[-1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [-0.5, 0.0, 0.0]])  # a constant goes to 0
+    torch.testing.assert_close(normalizer.normalize(values), expected)
+    torch.testing.assert_close(normalizer.unnormalize(normalizer.normalize(values)), values)
+
+
+def test_centre_crop_and_random_crops_are_windows_of_the_frame() -> None:
+    frames = torch.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
+    torch.testing.assert_close(crop(frames, 4), frames[:, 1:5, 1:5])
+    found = set()
+    for seed in range(60):
+        window = crop(frames, 4, torch_generator(seed))
+        assert window.shape == (2, 4, 4, 3)
+        top, left = divmod(int(window[1, 0, 0, 0] - 108) // 3, 6)
+        torch.testing.assert_close(window[1], frames[1, top : top + 4, left : left + 4])
+        found.add((top, left))
+    assert found == {(top, left) for top in range(3) for left in range(3)}
+
+
+def test_loss_of_a_fresh_policy_is_about_the_noise_s_variance_and_seeded() -> None:
+    policy = make_policy()
+    actions = torch.full((64, 8, 2), 200.0)
+    losses = [policy.loss(make_observation(64), actions, torch_generator(seed)).item() for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    assert 0.8 < losses[0] < 1.6
+
+
+def test_a_policy_that_knows_the_noise_samples_the_action() -> None:
+    """With the exact noise of a single known action sequence, DDIM and DDPM both arrive at that sequence."""
+    target = torch.rand(3, 8, 2, generator=torch_generator(5)) * 1.6 - 0.8
+    for sampler, steps in (("ddim", 4), ("ddpm", 100)):
+        policy = make_policy(sampler=sampler, num_inference_steps=steps)
+        alphas = policy.noise_schedule.alphas_cumprod
+
+        def exact(noisy: torch.Tensor, steps: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            alpha = alphas[steps][:, None, None]  # noqa: B023 - called within this pass only
+            return (noisy - alpha.sqrt() * target) / (1 - alpha).sqrt()
+
+        policy.unet.forward = exact  # type: ignore[method-assign, assignment]
+        sampled = policy.sample(make_observation(3), generators(3))
+        torch.testing.assert_close(policy.action_normalizer.normalize(sampled), target, atol=2e-3, rtol=0)
+
+
+def test_the_noise_schedule_is_the_squared_cosine() -> None:
+    """Nichol and Dhariwal, arXiv:2102.09672, equation 17, betas capped at 0.999."""
+    t = np.arange(101) / 100
+    bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    betas = np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+    expected = np.cumprod(1 - betas)
+    np.testing.assert_allclose(make_policy().noise_schedule.alphas_cumprod.numpy(), expected, rtol=1e-4)
+
+
+def test_actions_start_at_the_newest_observation_and_stay_in_the_data_s_range() -> None:
+    policy = make_policy()
+    whole = policy.sample(make_observation(2), generators(2))
+    acted = policy.act(make_observation(2), generators(2))
+    assert whole.shape == (2, 8, 2)
+    torch.testing.assert_close(acted, whole[:, 1:5])
+    assert whole[..., 0].min() >= -0.01
+    assert whole[..., 1].max() <= 300.01
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_a_row_s_actions_do_not_depend_on_the_rest_of_the_batch(sampler: str) -> None:
+    policy = make_policy(sampler=sampler)
+    observation = make_observation(3)
+    together = policy.act(observation, generators(3))
+    alone = policy.act(Observation(observation.frames[2:], observation.states[2:]), generators(3)[2:])
+    torch.testing.assert_close(together[2:], alone, atol=0.05, rtol=0)
+
+
+def test_overfits_one_batch() -> None:
+    policy = make_policy(num_inference_steps=50).train()
+    observation, actions = make_observation(4), torch.rand(4, 8, 2, generator=torch_generator(3)) * 200 + 100
+    many = Observation(observation.frames.repeat(8, 1, 1, 1, 1), observation.states.repeat(8, 1, 1))
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 400)
+        loss = policy.loss(many, actions.repeat(8, 1, 1), torch_generator("fit", step), random_crop=False)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    policy.eval()
+    error = (policy.sample(observation, generators(4)) - actions).abs().mean()
+    spread = (actions - actions.mean((0, 1))).abs().mean()  # what predicting the mean would leave
+    assert error < 0.4 * spread
+
+
+def test_save_and_load_give_the_same_actions(tmp_path: Path) -> None:
+    policy = make_policy()
+    policy.save_pretrained(tmp_path / "run" / "policy")
+    assert sorted(p.name for p in (tmp_path / "run" / "policy").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
+    for path in (tmp_path / "run", tmp_path / "run" / "policy"):
+        loaded = load_policy(path)
+        assert loaded.settings == policy.settings
+        assert torch.equal(
+            loaded.act(make_observation(2), generators(2)), policy.act(make_observation(2), generators(2))
+        )
+
+
+def test_paths_that_hold_no_policy_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is not a policy run") as caught:
+        load_policy(tmp_path / "nowhere")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(BadInput, match="no finished policy"):
+        load_policy(tmp_path)
+    make_policy().save_pretrained(tmp_path / "policy")
+    weights = tmp_path / "policy" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadInput, match="is not a saved policy") as caught:
+        load_policy(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "resnet19"}, "Did you mean 'resnet18'"),
+        ({"sampler": "dim"}, "Did you mean 'ddim'"),
+        ({"horizon": 7}, "horizon must be a multiple of 2"),
+        ({"n_action_steps": 8}, "at most horizon 8"),
+        ({"crop_size": 30}, r"crop_size must lie in 1..image_size 24; got 30"),
+        ({"num_inference_steps": 101}, "num_inference_steps must lie in 1..num_train_timesteps 100"),
+    ],
+)
+def test_contradictory_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
+
+
+def test_all_contradictions_come_in_one_message() -> None:
+    with pytest.raises(BadInput, match=r"horizon.*crop_size"):
+        dataclasses.replace(TINY, horizon=7, crop_size=30)

@@ -1,0 +1,142 @@
+"""Closed-loop evaluation against stepping the environment by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from sim2real_aug.config import settings as read_settings
+from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.errors import BadInput
+from sim2real_aug.policies.diffusion import Observation, PolicySettings
+from sim2real_aug.policies.evaluation import EvaluateSettings, bootstrap_interval, evaluate, summarise
+from sim2real_aug.policies.rollout import Episode, run_episodes
+from sim2real_aug.policies.trainer import train_policy
+from sim2real_aug.seeding import torch_generator
+
+
+class Constant:
+    """Pushes towards a target that each row draws; remembers what it saw."""
+
+    def __init__(self, settings: PolicySettings | None = None) -> None:
+        self.settings = settings or PolicySettings()
+        self.seen: list[Observation] = []
+
+    def act(self, observation: Observation, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        self.seen.append(observation)
+        targets = [torch.rand(1, 2, generator=generator) * 512 for generator in generators]
+        return torch.stack(targets).expand(-1, self.settings.n_action_steps, 2)
+
+
+def test_bootstrap_interval_of_a_coin_is_the_binomial_s() -> None:
+    low, high = bootstrap_interval([0.0, 1.0] * 50, seed=0)
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05), abs=0.015)
+    assert bootstrap_interval([0.0, 1.0] * 50, seed=0) == (low, high)
+    assert bootstrap_interval([0.25] * 8, seed=0) == (0.25, 0.25)
+
+
+def test_the_three_metrics_by_hand() -> None:
+    def episode(seed: int, *coverages: float) -> Episode:
+        return Episode(seed, np.zeros((len(coverages), 5)), np.array(coverages))
+
+    episodes = [episode(7, 0.0, 0.5, 0.2), episode(8, 0.1, 0.95), episode(9, 0.0, 0.96)]
+    summary = summarise(episodes, EvaluateSettings(resamples=100))
+    assert summary["success_rate"] == pytest.approx(2 / 3)
+    assert summary["mean_max_coverage"] == pytest.approx((0.5 + 0.95 + 0.96) / 3)
+    assert summary["mean_final_coverage"] == pytest.approx((0.2 + 0.95 + 0.96) / 3)
+    assert summary["mean_max_reward"] == pytest.approx((0.5 / 0.95 + 1 + 1) / 3)
+    assert summary["per_episode"][1] == {
+        "seed": 8, "success": True, "max_coverage": 0.95, "final_coverage": 0.95, "steps": 1,
+    }  # fmt: skip
+
+
+def test_episodes_are_those_of_the_environment_stepped_by_hand() -> None:
+    policy = Constant()
+    episodes = run_episodes(policy, "flat", [100000, 100001], max_steps=20)
+    assert len(policy.seen) == 3  # calls at 0, 8 and 16
+    for row, episode in enumerate(episodes):
+        alone = run_episodes(Constant(), "flat", [100000 + row], max_steps=20)[0]
+        assert np.array_equal(alone.states, episode.states)  # the rest of the batch does not matter
+        assert episode.steps == 20
+    env = PushTEnv(obs_type="state")
+    env.reset(seed=100001)
+    assert np.array_equal(env.state, episodes[1].states[0])
+    for step in range(20):
+        target = torch.rand(1, 2, generator=torch_generator(100001, "policy noise", step // 8)) * 512
+        _, _, _, _, info = env.step(target[0].numpy())
+        assert np.array_equal(env.state, episodes[1].states[step + 1])
+        assert info["coverage"] == episodes[1].coverages[step + 1]
+
+
+def test_the_policy_sees_the_last_two_states_drawn_in_the_domain() -> None:
+    policy = Constant()
+    episode = run_episodes(policy, "flat", [100003], max_steps=9)[0]
+    renderer = make_renderer("flat")
+    for call, steps in enumerate([(0, 0), (7, 8)]):
+        for place, step in enumerate(steps):
+            state = episode.states[step]
+            assert np.array_equal(policy.seen[call].frames[0, place], renderer.render(state, 96).image)
+            np.testing.assert_allclose(policy.seen[call].states[0, place], state[:2], rtol=1e-6)
+
+
+def test_an_episode_ends_at_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    covered = iter([0.1, 0.2, 0.3, 0.97, 0.5, 0.5])
+    monkeypatch.setattr(PushTEnv, "coverage", property(lambda self: next(covered)))
+    policy = Constant()
+    episode = run_episodes(policy, "flat", [100000], max_steps=50)[0]
+    assert list(episode.coverages) == [0.1, 0.3, 0.97] or list(episode.coverages) == [0.2, 0.3, 0.97]
+    assert episode.success
+    assert len(policy.seen) == 1
+
+
+def test_each_episode_of_the_randomized_domain_has_its_own_scene() -> None:
+    policy = Constant()
+    run_episodes(policy, "randomized", [100000, 100001], max_steps=1)
+    first, second = policy.seen[0].frames[:, 0].numpy().reshape(2, -1).astype(float)
+    assert np.abs(first.mean() - second.mean()) > 1 or np.abs(first - second).mean() > 5
+
+
+def test_a_trained_run_is_evaluated_once_and_drawn(
+    write_store: Callable[..., Path], tiny_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
+    settings = EvaluateSettings(episodes=2, max_steps=10, resamples=50, device="cpu")
+    summary = evaluate(run, settings)
+    folder = run / "evaluations" / "flat-100000-2"
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert [episode["seed"] for episode in summary["per_episode"]] == [100000, 100001]
+    assert Path(summary["picture"]).read_bytes().startswith(b"\x89PNG")
+    written = (folder / "summary.json").stat().st_mtime_ns
+    assert evaluate(run, settings) == summary
+    assert (folder / "summary.json").stat().st_mtime_ns == written
+    again = evaluate(run, settings, overwrite=True)
+    same = summary.keys() - {"seconds"}
+    assert {key: again[key] for key in same} == {key: summary[key] for key in same}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"domain": "flatt"}, "unknown domain 'flatt'. Did you mean 'flat'"),
+        ({"episodes": 0}, "episodes must be at least 1; got 0"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not available"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        evaluate(Constant(), read_settings(EvaluateSettings, settings))
+
+
+def test_a_policy_for_another_robot_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="takes 7 state columns and gives 2 actions"):
+        evaluate(Constant(PolicySettings(state_dim=7)))
+    with pytest.raises(BadInput, match="is not a policy run"):
+        evaluate(tmp_path)
