@@ -49,9 +49,9 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class CompactEncoder(nn.Module):
     """Four convolutions, then keypoints: 84x84 -> 21x21 -> 11x11 maps of 64.
 
-    The first layer cuts the frame into 4x4 patches. Of six layouts tried with equal time on two cores (the
-    block's pose regressed from the published frames), this one had the lowest error: narrow and fast won over
-    wide, deep or finer maps.
+    The first layer cuts the frame into 4x4 patches, chosen for speed: forward and backward of 256 frames take
+    72 ms on two idle cores, against 150 ms with 128 channels in the last two layers, 314 ms with a 5x5 stem of
+    stride two and 449 ms with an 8x8 stem of stride four and one more layer of full-size maps.
     """
 
     def __init__(self, features: int = 64, keypoints: int = 32) -> None:
