@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--copy", action="store_true", help="an editor that changes nothing")
     parser.add_argument("--judge", action="store_true", help="with the compact judge's gate")
     parser.add_argument("--episodes", type=int, nargs="+", default=[2, 8])
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
