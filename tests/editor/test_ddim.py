@@ -97,6 +97,23 @@ def test_a_step_without_variance_is_refused(options: dict[str, object], eta: flo
 def test_settings_with_variance_pass() -> None:
     require_stochastic(scheduler(), 20, 1.0)
     require_stochastic(scheduler(timestep_spacing="trailing", steps_offset=0), 8, 1.0)
+    pure_noise = scheduler(
+        timestep_spacing="trailing", prediction_type="v_prediction", rescale_betas_zero_snr=True
+    )
+    require_stochastic(pure_noise, 4, 1.0)
+
+
+def test_first_step_from_pure_noise_by_hand() -> None:
+    """With nothing of x_0 in x_T the velocity is -x_0 and, at eta = 1, the step draws x_{t-1} anew around it."""
+    pure_noise = scheduler(
+        timestep_spacing="trailing", prediction_type="v_prediction", rescale_betas_zero_snr=True
+    )
+    t = sampling_timesteps(pure_noise, 4)[0]
+    alpha_before = pure_noise.alphas_cumprod[int(t) - 250]
+    velocity = draw(1)
+    mean, std = ddim_step(pure_noise, velocity, t, draw(2), 4, 1.0)
+    torch.testing.assert_close(mean, -velocity * alpha_before.sqrt(), atol=2e-3, rtol=0)
+    assert std.item() == pytest.approx((1 - alpha_before).sqrt().item(), rel=1e-4)
 
 
 def test_impossible_step_counts_are_refused() -> None:
