@@ -114,7 +114,7 @@ def test_dir_offers_the_lazy_names():
 
 
 def test_files_and_functions_stay_short():
-    """DESIGN: files under 400 lines, functions under 60."""
+    """Files under 400 lines, functions under 60."""
     long = []
     for path in (p for top in SOURCES for p in (REPO / top).rglob("*.py")):
         text = path.read_text()

@@ -33,7 +33,7 @@ def judge_edits(
     judge: Judge,
     settings: AugmentSettings,
 ) -> Verdict:
-    """Scores of the edits (DESIGN section 5) and whether each passes every limit that is set.
+    """Scores of the edits (`d3po.scores`) and whether each passes every limit that is set.
 
     photo_masks: (B, H, W) bool, the part of each photo to take after; all False where none was given.
     Where the judge does not find the region in the source there is no outline to keep: that test is passed.

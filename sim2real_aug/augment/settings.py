@@ -18,7 +18,7 @@ class AugmentSettings:
     image_name: the array under data/ that is edited.
     region: phrase for the part whose outline an edit must keep.
     min_region_iou: least overlap (0..1) of that outline in source and edit; None does not ask.
-    max_structural, max_semantic: greatest scores (distances, DESIGN section 5) that pass; None does not ask.
+    max_structural, max_semantic: greatest scores (distances) that pass; None does not ask.
     lambda_outside: weight of changes outside the regions in the semantic score (the paper's 0.05).
     """
 

@@ -1,4 +1,4 @@
-"""Guidance by three conditionings: source image, visual prompt, instruction (DESIGN.md section 5)."""
+"""Guidance by three conditionings: source image, visual prompt, instruction (docs/method.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretraining of the compact base editor, with its visual prompt (DESIGN.md section 6).
+"""Pretraining of the compact base editor, with its visual prompt.
 
 An example is (source, visual prompt, instruction) -> target: the same state in two looks, and another state in the
 target's look. Conditionings are dropped so that every pass of the guidance formula is trained. The autoencoder is

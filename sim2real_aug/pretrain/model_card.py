@@ -16,8 +16,8 @@ beside this card (`config.yaml` of the run), seed {seed}, on {machine}.
 
 ## What they are
 - `editor/`: InstructPix2Pix with a visual prompt, at 96 x 96: AutoencoderKL (4 times smaller latents),
-  UNet2DConditionModel with 12 input channels, CLIPTextModel, a cross-attention that fuses the conditionings. It
-  edits in {steps} DDIM steps, one network pass a step. `photos/` holds {photos} sample visual prompts, rendered in
+  UNet2DConditionModel (noise, source, visual prompt: 3 x {latent_channels} channels), CLIPTextModel, a
+  cross-attention that fuses the conditionings. It edits in {steps} DDIM steps, one network pass a step. `photos/` holds {photos} sample visual prompts, rendered in
   scene `randomized/{photo_scene}`.
 - `judge/`: depth, segmentation (table, block, goal, pusher) and embedding of masked regions.
 
@@ -47,8 +47,8 @@ On {held_out} scenes of the `randomized` domain that training cannot draw (numbe
 
 ## Limits
 Push-T seen from above and nothing else; 96 x 96 pixels. Instructions: materials, colours, light and realism, in the
-words of `sim2real_aug/pretrain/instructions.py`. The judge has seen no real photo: look at its masks of yours
-(`train-editor` draws them in its first sample grid).
+words of `sim2real_aug/pretrain/instructions.py`. The judge has seen no real photo: look at the sample grids of
+your run before you trust its scores.
 """
 
 
@@ -62,6 +62,7 @@ def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
         seed=config.seed,
         machine=f"{config.device} ({platform.machine()}, {torch.get_num_threads()} threads)",
         steps=config.editor.edit_settings.num_inference_steps,
+        latent_channels=config.autoencoder.latent_channels,
         photos=config.held_out.photos,
         photo_scene=config.held_out.photo_scene,
         groups=config.frames.groups,

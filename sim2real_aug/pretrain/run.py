@@ -8,6 +8,7 @@ OUT/weights/{editor,judge}, float16, in the layout that ships with the package, 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     write_weights(editor, judge, run)
     summary = {**measure(editor, judge, held_out), "seconds": training_seconds(run)}
     (run.path / "weights" / "MODEL_CARD.md").write_text(model_card(config, summary))
+    shutil.copy(run.path / "config.yaml", run.path / "weights")
     run.write_summary(summary)
     say(f"weights: {run.path / 'weights'}")
     return summary

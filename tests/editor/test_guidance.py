@@ -1,4 +1,4 @@
-"""Guidance by coefficients is the formula of DESIGN.md section 5."""
+"""Guidance by coefficients is the formula of docs/method.md."""
 
 import pytest
 from hypothesis import given

@@ -60,3 +60,13 @@ def test_saved_and_loaded_alike(judge: CompactJudge, images: torch.Tensor, tmp_p
 def test_a_side_that_does_not_halve_is_refused(judge: CompactJudge) -> None:
     with pytest.raises(BadInput, match="multiples of 8"):
         judge.depth(torch.rand(1, 3, 30, 30))
+
+
+@torch.no_grad()
+def test_what_it_remembers_is_never_stale(judge: CompactJudge, images: torch.Tensor) -> None:
+    before = judge.depth(images)
+    torch.testing.assert_close(judge.depth(images), before)
+    images.mul_(0.5)
+    torch.testing.assert_close(judge.depth(images), judge.read(images)[1])
+    assert not torch.allclose(judge.depth(images), before)
+    torch.testing.assert_close(judge.depth(images[:2]), judge.read(images[:2])[1])
