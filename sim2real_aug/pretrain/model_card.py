@@ -17,8 +17,8 @@ beside this card (`config.yaml` of the run), seed {seed}, on {machine}.
 ## What they are
 - `editor/`: InstructPix2Pix with a visual prompt, at 96 x 96: AutoencoderKL (4 times smaller latents),
   UNet2DConditionModel (noise, source, visual prompt: 3 x {latent_channels} channels), CLIPTextModel, a
-  cross-attention that fuses the conditionings. It edits in {steps} DDIM steps, one network pass a step. `photos/` holds {photos} sample visual prompts, rendered in
-  scene `randomized/{photo_scene}`.
+  cross-attention that fuses the conditionings. It edits in {steps} DDIM steps, one network pass a step.
+  `photos/` holds {photos} sample visual prompts, rendered in scene `randomized/{photo_scene}`.
 - `judge/`: depth, segmentation (table, block, goal, pusher) and embedding of masked regions.
 
 ## What they have seen
