@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from sim2real_aug.data.stores import (
     time_chunk,
     writable,
 )
-from sim2real_aug.editor.editor import Conditioning, to_frames, to_images
+from sim2real_aug.editor.editor import to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import numpy_generator, torch_generator
@@ -58,7 +58,6 @@ class _Work:
     editor: Any
     judge: Any
     photos: Tensor  # (P, 3, S, S) float32 in [0, 1]
-    prompts: Conditioning  # (P,): each photo's latents and the instruction, encoded once; the source is still to come
     photo_masks: Tensor  # (P, S, S) bool, all False where none was given
     settings: AugmentSettings
     edited: range
@@ -138,12 +137,9 @@ def _prepare(
     if given is None or len(given) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(given)
-    images = _resized(to_images(prompts.images), editor.image_size).to(editor.device)
-    with torch.no_grad():
-        encoded = editor.condition(images, images, editor.edit_settings.instruction)
+    images = _resized(to_images(prompts.images), editor.image_size)
     record = describe(buffer, editor, prompts, judge, settings)
-    masks = _masks(prompts, images).to(editor.device)
-    return _Work(buffer, editor, judge, images, encoded, masks, settings, edited), record
+    return _Work(buffer, editor, judge, images, _masks(prompts, images), settings, edited), record
 
 
 def _masks(photos: PhotoSet, images: Tensor) -> Tensor:
@@ -279,17 +275,16 @@ def _edit_batch(
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photo_of_episode(seed, int(e), len(work.photos)) for e in episodes]
     chosen = torch.tensor(choice)[position]
+    photos, photo_masks = work.photos[chosen].to(editor.device), work.photo_masks[chosen].to(editor.device)
     source = _resized(to_images(frames), editor.image_size).to(editor.device)
-    conditioning = replace(work.prompts.index(chosen), source=editor.encode_images(source))
-    edits = editor.denoise(conditioning, torch.cat(noise)[position])
+    edits = editor.edit(source, photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(_resized(edits, frames.shape[1:3]))
     if work.judge is None:
         return shown, None
     judged = _resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
-    photos, masks = work.photos[chosen], work.photo_masks[chosen]
-    return shown, judge_edits(source, photos, masks, judged, work.judge, work.settings)
+    return shown, judge_edits(source, photos, photo_masks, judged, work.judge, work.settings)
 
 
 def _resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:

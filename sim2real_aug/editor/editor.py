@@ -192,6 +192,7 @@ class Editor(DiffusionPipeline):
         shape = (batch, self.vae.config.latent_channels, side, side)
         return torch.randn(shape, generator=generator).to(self.unet.device)
 
+    @torch.no_grad()
     def edit(
         self,
         source: Tensor,
@@ -199,19 +200,16 @@ class Editor(DiffusionPipeline):
         initial_latents: Tensor,
         instruction: str | list[str] | None = None,
     ) -> Tensor:
-        """Edited images (B, 3, H, W) in [0, 1], by the editor's own `edit_settings` where nothing else is said."""
-        instruction = self.edit_settings.instruction if instruction is None else instruction
-        with torch.no_grad():
-            return self.denoise(self.condition(source, style, instruction), initial_latents)
+        """Edited images (B, 3, H, W) in [0, 1]: DDIM with eta = 0 and the editor's own `edit_settings`.
 
-    @torch.no_grad()
-    def denoise(self, conditioning: Conditioning, initial_latents: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] from x_T (B, C, h, w): DDIM with eta = 0, steps and scales of the editor.
-
-        Each edit depends on its own conditioning and noise only, so the batch's make-up does not matter.
+        Each edit depends on its own source, style and noise only, so the batch's make-up does not matter.
         """
-        settings, latents = self.edit_settings, initial_latents.float()
+        settings = self.edit_settings
         steps = settings.num_inference_steps
+        conditioning = self.condition(
+            source, style, settings.instruction if instruction is None else instruction
+        )
+        latents = initial_latents.float()
         for t in sampling_timesteps(self.scheduler, steps).to(latents.device):
             output = self.predict(latents, t, conditioning, settings.scales)
             latents, _ = ddim_step(self.scheduler, output, t.expand(len(latents)), latents, steps, eta=0.0)
