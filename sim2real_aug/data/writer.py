@@ -72,10 +72,10 @@ class ReplayBufferWriter:
             refuse_existing(place, overwrite)
             remove_store(place)
         group = create_group(folder, zarr_format)
+        group.attrs.update(dict(attrs or {}))  # first: they say what a store that is cut off here was to be
         group.create_group("data")
         meta = group.create_group("meta")
         create_array(meta, "episode_ends", (0,), np.dtype(np.int64), EPISODE_ENDS_CHUNK)
-        group.attrs.update(dict(attrs or {}))
         return cls(target, folder, group, chunk_frames)
 
     @classmethod
@@ -87,6 +87,8 @@ class ReplayBufferWriter:
         target, folder = Path(path), _folder_of(path)
         if is_zip(path) and target.exists() and not folder.exists():
             raise BadInput(f"{path} is finished; a packed zip store cannot be appended to")
+        if not folder.is_dir():
+            raise BadInput(f"no unfinished replay buffer at {path}")
         try:
             group = zarr.open_group(LocalStore(folder), mode="r+")
             ends = writable(group["meta/episode_ends"])
