@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,9 @@ def test_same_draw_whatever_the_workers(store: Path, tmp_path: Path, in_memory: 
 
 
 @pytest.mark.slow
-def test_spawned_worker(store: Path) -> None:
+def test_spawned_worker(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A spawned worker imports this module anew, from the checkout; the package stays the installed one.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
     dataset = AugmentedDataset(Frames(), store, 1.0)
     loader = DataLoader(dataset, batch_size=21, num_workers=1, multiprocessing_context="spawn")
     np.testing.assert_array_equal(next(iter(loader))["img"], ReplayBuffer.open(store).images())
