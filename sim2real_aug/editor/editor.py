@@ -1,10 +1,10 @@
 """The editor: InstructPix2Pix with a visual prompt, as a diffusers pipeline.
 
-The UNet's conv_in takes z_t (4), E(I_og) (4) and E(I_sty) (4) channels; E() is the VAE's mode, not scaled by the
-scaling factor, as InstructPix2Pix does. Before conv_in `fusion` lets the two conditioning latents attend to the
-instruction. ∅ is a zero latent for an image and the empty prompt for the text.
+The UNet's conv_in takes z_t, E(I_og) and E(I_sty), C channels each: 4 in Stable Diffusion, 8 in the compact editor.
+E() is the VAE's mode, not scaled by the scaling factor, as InstructPix2Pix does. Before conv_in `fusion` lets the
+two conditioning latents attend to the instruction. ∅ is a zero latent for an image and the empty prompt for text.
 
-Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W, 3) uint8; latents (B, 4, h, w).
+Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W, 3) uint8; latents (B, C, h, w).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class EditSettings:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What B edits are conditioned on: source and style latents (B, 4, h, w), text and null_text (B, L, D)."""
+    """What B edits are conditioned on: source and style latents (B, C, h, w), text and null_text (B, L, D)."""
 
     source: Tensor
     style: Tensor
@@ -89,7 +89,7 @@ class Editor(DiffusionPipeline):
             raise BadInput(
                 f"the UNet's conv_in must take 3 x {vae.config.latent_channels} channels (noise, source, visual "
                 f"prompt); it takes {unet.config.in_channels}. Widen a plain InstructPix2Pix checkpoint first: "
-                "Editor.from_instruct_pix2pix"
+                "sim2real_aug.editor.widen.from_instruct_pix2pix"
             )
         self.register_modules(
             vae=vae,
@@ -126,7 +126,7 @@ class Editor(DiffusionPipeline):
         return int(self.latent_stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """E(I): the mode of the VAE's posterior, unscaled, (B, 4, h, w). Raises BadInput for an unfit size."""
+        """E(I): the mode of the VAE's posterior, unscaled, (B, C, h, w). Raises BadInput for an unfit size."""
         height, width = images.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise BadInput(
@@ -156,14 +156,14 @@ class Editor(DiffusionPipeline):
         return Conditioning(self.encode_images(source), self.encode_images(style), text, null_text)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (B, 4, h, w) to images (B, 3, H, W) in [0, 1]."""
+        """Scaled latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]."""
         images = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def predict(
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
     ) -> Tensor:
-        """The guided model output (B, 4, h, w); only passes with a non-zero coefficient run, in one batch."""
+        """The guided model output (B, C, h, w); only passes with a non-zero coefficient run, in one batch."""
         active = [
             (weight, seen)
             for weight, seen in zip(guidance_coefficients(scales), PASSES, strict=True)
@@ -187,7 +187,7 @@ class Editor(DiffusionPipeline):
         return torch.stack(weighted).sum(0) if len(weighted) > 1 else weighted[0]
 
     def initial_latents(self, batch: int, generator: torch.Generator, size: int | None = None) -> Tensor:
-        """Standard normal x_T, (B, 4, h, w), drawn on the CPU so that it is the same on every device."""
+        """Standard normal x_T, (B, C, h, w), drawn on the CPU so that it is the same on every device."""
         side = (size or self.image_size) // self.latent_stride
         shape = (batch, self.vae.config.latent_channels, side, side)
         return torch.randn(shape, generator=generator).to(self.unet.device)

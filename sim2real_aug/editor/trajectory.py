@@ -1,6 +1,6 @@
 """Sampling with memory: every latent of a denoising run and the log-probability of every step taken.
 
-Legend: B trajectories, T denoising steps, (4, h, w) latents.
+Legend: B trajectories, T denoising steps, (C, h, w) latents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenoisingTrajectory:
-    """latents, next_latents (B, T, 4, h, w): x_t and x_{t-1}; timesteps (T,), falling; log_probs (B, T)."""
+    """latents, next_latents (B, T, C, h, w): x_t and x_{t-1}; timesteps (T,), falling; log_probs (B, T)."""
 
     latents: Tensor
     next_latents: Tensor
@@ -42,7 +42,7 @@ def step_distribution(
     editor: Editor, conditioning: Conditioning, latents: Tensor, timesteps: Tensor,
     num_inference_steps: int, scales: GuidanceScales, eta: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Mean and standard deviation of the editor's step from `latents` (B, 4, h, w) at `timesteps` (B,)."""
+    """Mean and standard deviation of the editor's step from `latents` (B, C, h, w) at `timesteps` (B,)."""
     output = editor.predict(latents, timesteps, conditioning, scales)
     return ddim_step(editor.scheduler, output, timesteps, latents, num_inference_steps, eta)
 
@@ -57,7 +57,7 @@ def sample_trajectory(
     scales: GuidanceScales,
     eta: float = 1.0,
 ) -> DenoisingTrajectory:
-    """Denoise `initial_latents` (B, 4, h, w) and keep everything. `generator` is a CPU generator.
+    """Denoise `initial_latents` (B, C, h, w) and keep everything. `generator` is a CPU generator.
 
     Raises BadInput where a step would have no variance (eta = 0, or an unsuitable scheduler).
     """
