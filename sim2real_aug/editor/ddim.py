@@ -33,6 +33,12 @@ def _alphas(scheduler: DDIMScheduler, timesteps: Tensor, num_inference_steps: in
     return alphas[timesteps].reshape(-1, 1, 1, 1), previous.reshape(-1, 1, 1, 1)
 
 
+def _std(alpha: Tensor, previous: Tensor, eta: float) -> Tensor:
+    """σ = η √((1 − ā_prev)/(1 − ā_t)) √(1 − ā_t/ā_prev); DDIM equation 16."""
+    variance = (1 - previous) / (1 - alpha) * (1 - alpha / previous)
+    return eta * variance.clamp(min=0).sqrt()
+
+
 def _x0_and_noise(
     scheduler: DDIMScheduler, output: Tensor, sample: Tensor, alpha: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -58,16 +64,14 @@ def ddim_step(
 ) -> tuple[Tensor, Tensor]:
     """Mean, like `sample`, and standard deviation, (B or 1, 1, 1, 1), of p(x_{t-1} | x_t); DDIM equation 12.
 
-    σ = η √((1 − ā_prev)/(1 − ā_t)) √(1 − ā_t/ā_prev). In float32 whatever the inputs: a log-density of a step
-    with σ = 0.02 has no digits to lose.
+    In float32 whatever the inputs: a log-density of a step with σ = 0.02 has no digits to lose.
     """
     alpha, previous = _alphas(
         scheduler, torch.as_tensor(timesteps, device=sample.device), num_inference_steps
     )
     sample, output = sample.float(), output.float()
     x0, noise = _x0_and_noise(scheduler, output, sample, alpha)
-    variance = (1 - previous) / (1 - alpha) * (1 - alpha / previous)
-    std = eta * variance.clamp(min=0).sqrt()
+    std = _std(alpha, previous, eta)
     mean = previous.sqrt() * x0 + (1 - previous - std**2).clamp(min=0).sqrt() * noise
     return mean, std
 
@@ -90,7 +94,7 @@ def require_stochastic(scheduler: DDIMScheduler, num_inference_steps: int, eta: 
     """
     timesteps = sampling_timesteps(scheduler, num_inference_steps)
     alpha, previous = _alphas(scheduler, timesteps, num_inference_steps)
-    std = (eta * ((1 - previous) / (1 - alpha) * (1 - alpha / previous)).clamp(min=0).sqrt()).flatten()
+    std = _std(alpha, previous, eta).flatten()
     if (std > 0).all():
         return
     worst = int(timesteps[std.argmin()])
