@@ -21,7 +21,6 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
 from sim2real_aug.envs.coverage import coverage
-from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.geometry import GOAL_POSE, WINDOW_SIZE
 from sim2real_aug.envs.physics import PushTPhysics, valid_state
 from sim2real_aug.envs.rendering import Renderer, make_renderer
@@ -109,9 +108,7 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         return coverage(self._physics.block_pose.tolist())
 
     def _draw(self, size: int) -> NDArray[np.uint8]:
-        if isinstance(self._renderer, FlatRenderer):  # spares labels and depth
-            return self._renderer.image(self.state, size)
-        return self._renderer.render(self.state, size).image
+        return self._renderer.image(self.state, size)
 
     def _observation(self) -> Any:
         if self.obs_type == "state":

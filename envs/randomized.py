@@ -116,9 +116,18 @@ class RandomizedRenderer:
         self._vignettes: dict[int, Plane] = {}
         self._goal = [*block_polygons(GOAL_POSE)]
 
+    def image(self, state: ArrayLike, size: int = 96) -> NDArray[np.uint8]:
+        state = np.asarray(state, np.float64)
+        return self._draw(state, *self._solids(state), size)
+
     def render(self, state: ArrayLike, size: int = 96) -> Rendering:
         state = np.asarray(state, np.float64)
         blocks, pusher = self._solids(state)
+        return Rendering(self._draw(state, blocks, pusher, size), *self._measure(blocks, pusher, size))
+
+    def _draw(
+        self, state: NDArray[np.float64], blocks: list[Prism], pusher: Prism, size: int
+    ) -> NDArray[np.uint8]:
         if size not in self._tables:
             self._tables[size] = self._draw_table(size)
             self._vignettes[size] = self._draw_vignette(size)
@@ -126,8 +135,7 @@ class RandomizedRenderer:
         self._draw_shadows(image, blocks, pusher)
         self._draw_block(image, blocks, state[2:])
         self._draw_pusher(image, pusher)
-        labels, depth = self._measure(blocks, pusher, size)
-        return Rendering(self._photograph(image, state), labels, depth)
+        return self._photograph(image, state)
 
     def _solids(self, state: NDArray[np.float64]) -> tuple[list[Prism], Prism]:
         scene = self.scene

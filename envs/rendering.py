@@ -7,6 +7,7 @@ H = W = size pixels; pixel (row, column) sees the window point ((column + 0.5), 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -37,14 +38,18 @@ class Rendering:
 
 
 class Renderer(Protocol):
+    def image(self, state: ArrayLike, size: int = 96) -> NDArray[np.uint8]:
+        """The picture alone, (size, size, 3) uint8 RGB, of a state (5,). The same call gives the same pixels."""
+
     def render(self, state: ArrayLike, size: int = 96) -> Rendering:
-        """Draw one state, (5,), at size x size pixels. The same call always gives the same pixels."""
+        """The picture with labels and depth."""
 
 
-def make_renderer(domain: str, seed: int = 0) -> Renderer:
-    """The renderer of a domain: `flat`, `randomized` (a scene drawn from `seed`) or `randomized/N` (scene N).
+def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = None) -> Renderer:
+    """The renderer of a domain: `flat`, `randomized` (a scene drawn from `seed`), `randomized/N` (scene N) or
+    `pathtraced/SCENE` (configs/scene/SCENE.yaml, in `config_dir` first).
 
-    Raises BadInput for an unknown domain.
+    Raises BadInput for an unknown domain or scene, MissingExtra for one whose extra is not installed.
     """
     name, _, scene = domain.partition("/")
     if name == "flat" and not scene:
@@ -58,4 +63,9 @@ def make_renderer(domain: str, seed: int = 0) -> Renderer:
         if scene and not scene.isdecimal():
             raise unknown_name("scene", domain, ["randomized", "randomized/0", "randomized/1"])
         return RandomizedRenderer(sample_scene(int(scene) if scene else seed))
-    raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N"])
+    if name == "pathtraced":
+        from sim2real_aug.envs.pathtraced import PathtracedRenderer
+        from sim2real_aug.envs.twin import load_scene
+
+        return PathtracedRenderer(load_scene(scene, config_dir))
+    raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N", "pathtraced/SCENE"])

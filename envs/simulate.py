@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.stores import is_zip, open_store, partial_folder
 from sim2real_aug.data.writer import ReplayBufferWriter
-from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
@@ -117,9 +116,7 @@ def record_episode(settings: SimulateSettings, index: int) -> Episode:
 def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> NDArray[np.uint8]:
     """The frames (T, size, size, 3) of states (T, 5) of episode `index`."""
     renderer = make_renderer(settings.domain, derive_seed(settings.seed, "scene", index))
-    if isinstance(renderer, FlatRenderer):
-        return np.stack([renderer.image(state, settings.size) for state in states])
-    return np.stack([renderer.render(state, settings.size).image for state in states])
+    return np.stack([renderer.image(state, settings.size) for state in states])
 
 
 def summarize(path: str | Path) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def draw(episodes: Sequence[Episode], domain: str, path: Path) -> Path:
     for episode in episodes:
         renderer = scene_renderer(domain, episode.seed)
         moments = np.linspace(0, episode.steps, PICTURE_FRAMES).round().astype(int)
-        rows.append([renderer.render(episode.states[moment], 192).image for moment in moments])
+        rows.append([renderer.image(episode.states[moment], 192) for moment in moments])
     return grid(rows, path, ["start", *[""] * (PICTURE_FRAMES - 2), "end"])
 
 

@@ -72,7 +72,7 @@ class _Running:
         """Frames (O, H, W, 3) and agent positions (O, 2); before the start, the start is repeated."""
         last = range(len(self.states) - settings.n_obs_steps, len(self.states))
         seen = [self.states[max(index, 0)] for index in last]
-        frames = [self.renderer.render(state, settings.image_size).image for state in seen]
+        frames = [self.renderer.image(state, settings.image_size) for state in seen]
         return np.stack(frames), np.stack(seen)[:, : settings.state_dim].astype(np.float32)
 
     def execute(self, actions: NDArray[np.float32], max_steps: int) -> int:

@@ -86,6 +86,7 @@ class Call:
     def compose(self, options: Mapping[str, object], **places: object) -> DictConfig:
         """The configuration with what was typed: `options` by key (None: not typed), then the overrides.
 
+        A configuration with a key `config_dir` learns where --config-dir is: scenes are looked up there too.
         With --dry-run the command ends here: the configuration is printed, with `places` (dataset, out, ...).
         """
         from sim2real_aug.config import compose
@@ -93,6 +94,8 @@ class Call:
         assert self.config is not None, "a command without a configuration does not compose one"
         typed = [as_override(key, value) for key, value in options.items() if value is not None]
         config = compose(self.config, [*typed, *self.overrides], self.config_dir)
+        if self.config_dir is not None and "config_dir" in config:
+            config.config_dir = str(self.config_dir)
         if self.dry_run:
             raise _DryRun(config, places)
         return config
