@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sim2real_aug.errors import BadInput, unknown_name
 
 T = TypeVar("T")
+_SPOKEN = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 _config_dir: Path | None = None
 
 
@@ -87,12 +89,65 @@ def _dotted_keys(config: DictConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-def settings(cls: type[T], node: DictConfig | dict[str, Any]) -> T:
-    """An instance of the dataclass `cls` from a configuration node; an unknown key names the nearest one."""
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    assert isinstance(values, dict)
-    accepted = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+def settings(cls: type[T], node: DictConfig | dict[str, Any], where: str = "") -> T:
+    """An instance of the dataclass `cls`, and of those inside it, from a configuration node.
+
+    where: the dotted key of the node, for messages. Raises BadInput that names the key: an unknown one (with the
+    nearest there is), one that is missing, a value of the wrong type, or what `cls` itself refuses.
+    """
+    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if not isinstance(values, dict):
+        raise BadInput(f"{where or cls.__name__} must hold keys and values; got {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
-        if key not in accepted:
-            raise unknown_name(f"{cls.__name__} key", str(key), accepted)
-    return cls(**{str(k): tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        if key not in fields:
+            raise unknown_name(f"{where or cls.__name__} key", str(key), fields)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise BadInput(f"{_dotted(where, name)} is missing")
+    hints = get_type_hints(cls)
+    converted = {key: _convert(hints[key], value, _dotted(where, key)) for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except BadInput as error:
+        if not where:
+            raise
+        raise BadInput(f"{where}: {error}") from error
+
+
+def _dotted(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """`value` as a field of type `hint`: lists become tuples, mappings dataclasses, and the type is checked."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _convert(inner[0], value, where) if len(inner) == 1 else value
+    if dataclasses.is_dataclass(hint):
+        return settings(hint, value, where)  # type: ignore[arg-type]
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    accepted = {float: (int, float), int: int, str: str, bool: bool}.get(hint)
+    if accepted is not None and (
+        not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool)
+    ):
+        raise BadInput(f"{where} must be {_SPOKEN[hint]}; got {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise BadInput(f"{where} must be a list; got {value!r}")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        raise BadInput(f"{where} must be a list of {len(arguments)}; got {list(value)}")
+    return tuple(
+        _convert(hint, item, f"{where}[{index}]")
+        for index, (hint, item) in enumerate(zip(arguments, value, strict=True))
+    )
