@@ -244,7 +244,7 @@ def train_policy(
         *stores, model, settings.max_train_episodes, settings.val_fraction, settings.seed
     )
     training = Training.start(model, settings, data[0])
-    checkpoint = run.checkpoints / CHECKPOINT
+    checkpoint = run.checkpoint(CHECKPOINT)
     if checkpoint.exists():
         training.load(checkpoint)
         say(f"resuming {run.path} at step {training.step}")
@@ -299,4 +299,4 @@ def _report(run: RunFolder, training: Training, settings: TrainSettings, held_ou
     if metrics:
         run.log(step, metrics)
     if step % settings.checkpoint_every == 0 or last:
-        training.save(run.checkpoints / CHECKPOINT)
+        training.save(run.checkpoint(CHECKPOINT))

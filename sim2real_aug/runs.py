@@ -46,22 +46,26 @@ class RunFolder:
             shutil.rmtree(run.path)
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
-                raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another --out")
+                raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
             changed = differing_keys(OmegaConf.load(saved), config)
             if changed:
                 raise BadInput(
                     f"{run.path} holds a run made with another {', '.join(changed)}; "
-                    "choose another --out, or --overwrite to start again"
+                    "choose another folder, or --overwrite to start again"
                 )
         else:
             run.path.mkdir(parents=True, exist_ok=True)
             write_text_atomically(saved, OmegaConf.to_yaml(config, resolve=True))
-        run.checkpoints.mkdir(exist_ok=True)
         return run
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the checkpoint `name` goes; its folder is there."""
+        self.checkpoints.mkdir(exist_ok=True)
+        return self.checkpoints / name
 
     @property
     def metrics_path(self) -> Path:

@@ -29,7 +29,7 @@ class TrainingState:
 
 
 def checkpoint_path(run: RunFolder) -> Path:
-    return run.checkpoints / "state.pt"
+    return run.checkpoint("state.pt")
 
 
 def make_optimizer(editor: Editor, settings: D3POSettings) -> torch.optim.Optimizer:

@@ -65,7 +65,7 @@ def fit(
     `loss` maps a step's random numbers to the loss and to the figures to log. Raises Fault on a non-finite loss;
     the last checkpoint stays.
     """
-    checkpoint = run.checkpoints / f"{part}.pt"
+    checkpoint = run.checkpoint(f"{part}.pt")
     trained = [p for p in module.parameters() if p.requires_grad]
     device = trained[0].device
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -58,7 +58,7 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
     vae = train_autoencoder(config, run, frames, device)
-    latents = encode_frames(vae, frames, run.checkpoints / "latents.pt")
+    latents = encode_frames(vae, frames, run.checkpoint("latents.pt"))
     train_decoder(config, run, frames, vae, latents)
     judge = train_judge(config, run, frames, device)
     editor = train_editor(config, run, frames, vae, latents)
