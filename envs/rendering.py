@@ -6,9 +6,10 @@ H = W = size pixels; pixel (row, column) sees the window point ((column + 0.5), 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +36,18 @@ class Rendering:
     def masks(self) -> dict[str, NDArray[np.bool_]]:
         """The visible region of each name in REGIONS, (H, W) bool; together they cover every pixel once."""
         return {name: self.labels == index for index, name in enumerate(REGIONS)}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture as a camera beside the table takes it.
+
+    image: (h, w, 3) uint8 RGB. corners: (4, 2) float32, the workspace's corners in pixels, clockwise from its top
+    left, (0, 0) being the outer corner of the first pixel: what `photos.yaml` holds.
+    """
+
+    image: NDArray[np.uint8]
+    corners: NDArray[np.float32]
 
 
 class Renderer(Protocol):
@@ -64,8 +77,17 @@ def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = No
             raise unknown_name("scene", domain, ["randomized", "randomized/0", "randomized/1"])
         return RandomizedRenderer(sample_scene(int(scene) if scene else seed))
     if name == "pathtraced":
-        from sim2real_aug.envs.pathtraced import PathtracedRenderer
-        from sim2real_aug.envs.twin import load_scene
+        from sim2real_aug.envs.pathtraced import pathtraced_renderer
 
-        return PathtracedRenderer(load_scene(scene, config_dir))
+        return pathtraced_renderer(scene, config_dir)
     raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N", "pathtraced/SCENE"])
+
+
+def scene_records(domains: Iterable[str], config_dir: str | Path | None = None) -> dict[str, Any]:
+    """What the path-traced scenes among `domains` hold, by name, as JSON has it: for what is made with them."""
+    names = [domain.removeprefix("pathtraced/") for domain in domains if domain.startswith("pathtraced/")]
+    if not names:
+        return {}
+    from sim2real_aug.envs.twin import scene_record
+
+    return {name: scene_record(name, config_dir) for name in names}

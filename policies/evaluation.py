@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
-from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.envs.rendering import make_renderer, scene_records
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
-from sim2real_aug.policies.rollout import Episode, Policy, run_episodes, scene_renderer
+from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes
 from sim2real_aug.progress import progress, say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder
@@ -47,6 +47,7 @@ class EvaluateSettings:
     resamples: int = 10000
     picture_episodes: int = 4
     device: str = "auto"
+    config_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("episodes", 1), ("max_steps", 1), ("resamples", 1), ("seed", 0)):
@@ -111,7 +112,7 @@ def evaluate(
     Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain.
     """
     settings = settings or EvaluateSettings()
-    make_renderer(settings.domain)
+    make_renderer(settings.domain, config_dir=settings.config_dir)
     device = resolve_device(settings.device)
     weights = "in memory"
     if isinstance(policy, str | Path):
@@ -122,7 +123,9 @@ def evaluate(
     check_fits_push_t(policy)
     run = None
     if out is not None:
-        config = OmegaConf.create({**dataclasses.asdict(settings), "weights": weights})
+        made_with = {**dataclasses.asdict(settings), "weights": weights}
+        made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
+        config = OmegaConf.create(made_with)
         run = RunFolder.open(out, config, overwrite)
         finished = run.summary()
         if finished is not None:
@@ -146,22 +149,27 @@ def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None)
     start = time.monotonic()
     total = settings.episodes * settings.max_steps
     with progress(f"evaluating in {settings.domain}", total, unit="steps") as bar:
-        episodes = run_episodes(policy, settings.domain, seeds, settings.max_steps, bar.advance)
+        episodes = run_episodes(
+            policy, settings.domain, seeds, settings.max_steps, bar.advance, settings.config_dir
+        )
     summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
     summary["seconds"] = round(time.monotonic() - start, 1)
     if run is not None:
         if settings.picture_episodes:
             path = run.path / "episodes.png"
-            summary["picture"] = str(draw(episodes[: settings.picture_episodes], settings.domain, path))
+            shown = episodes[: settings.picture_episodes]
+            summary["picture"] = str(draw(shown, settings.domain, path, settings.config_dir))
         run.write_summary(summary)
     return summary
 
 
-def draw(episodes: Sequence[Episode], domain: str, path: Path) -> Path:
+def draw(
+    episodes: Sequence[Episode], domain: str, path: Path, config_dir: str | None = None
+) -> Path:
     """Write a picture: a row an episode, frames evenly spread from its start to its end."""
     rows = []
-    for episode in episodes:
-        renderer = scene_renderer(domain, episode.seed)
+    renderers = episode_renderers(domain, [episode.seed for episode in episodes], config_dir)
+    for episode, renderer in zip(episodes, renderers, strict=True):
         moments = np.linspace(0, episode.steps, PICTURE_FRAMES).round().astype(int)
         rows.append([renderer.image(episode.states[moment], 192) for moment in moments])
     return grid(rows, path, ["start", *[""] * (PICTURE_FRAMES - 2), "end"])

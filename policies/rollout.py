@@ -1,6 +1,6 @@
 """Robot episodes of a policy in Push-T, all stepped together with one call of the policy for all.
 
-Frames are drawn only when the policy looks: the last O states of each chunk of N actions.
+Frames are drawn only when the policy looks, and once: the last O states of each chunk of N actions.
 
 Legend: E episodes; O observation steps; N actions executed a call; state (5,) = agent x, y, block x, y,
 angle; coverage 0..1.
@@ -66,14 +66,21 @@ class _Running:
         self.env = PushTEnv(obs_type="state")
         self.env.reset(seed=seed)
         self.states, self.coverages = [self.env.state], [self.env.coverage]
+        self.frames: dict[int, NDArray[np.uint8]] = {}  # of the last look, by step
         self.done = self.coverages[0] >= SUCCESS_THRESHOLD
 
     def observe(self, settings: PolicySettings) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Frames (O, H, W, 3) and agent positions (O, 2); before the start, the start is repeated."""
-        last = range(len(self.states) - settings.n_obs_steps, len(self.states))
-        seen = [self.states[max(index, 0)] for index in last]
-        frames = [self.renderer.image(state, settings.image_size) for state in seen]
-        return np.stack(frames), np.stack(seen)[:, : settings.state_dim].astype(np.float32)
+        last = [max(index, 0) for index in range(len(self.states) - settings.n_obs_steps, len(self.states))]
+        self.frames = {
+            index: self.frames[index]
+            if index in self.frames  # looked at before: chunks shorter than the observation overlap
+            else self.renderer.image(self.states[index], settings.image_size)
+            for index in dict.fromkeys(last)
+        }
+        seen = np.stack([self.states[index] for index in last])
+        frames = np.stack([self.frames[index] for index in last])
+        return frames, seen[:, : settings.state_dim].astype(np.float32)
 
     def execute(self, actions: NDArray[np.float32], max_steps: int) -> int:
         """Take actions (N, 2) until the episode is over; returns how many were taken."""
@@ -92,9 +99,11 @@ class _Running:
         return Episode(self.seed, np.stack(self.states), np.array(self.coverages))
 
 
-def scene_renderer(domain: str, seed: int) -> Renderer:
-    """How the episode of that seed is drawn; in the domain `randomized` each has a scene of its own."""
-    return make_renderer(domain, derive_seed(seed, "scene"))
+def episode_renderers(domain: str, seeds: Sequence[int], config_dir: str | None = None) -> list[Renderer]:
+    """How the episode of each seed is drawn; in the domain `randomized` each has a scene of its own."""
+    if domain == "randomized":
+        return [make_renderer(domain, derive_seed(seed, "scene")) for seed in seeds]
+    return [make_renderer(domain, config_dir=config_dir)] * len(seeds)
 
 
 def run_episodes(
@@ -103,13 +112,15 @@ def run_episodes(
     seeds: Sequence[int],
     max_steps: int,
     on_steps: Callable[[int, str], None] = lambda steps, note: None,
+    config_dir: str | None = None,
 ) -> list[Episode]:
     """One episode a seed; starts, scenes and the policy's noise follow from the seed.
 
     on_steps: called with the control steps by which the work has come nearer its end, and a note.
+    config_dir: a folder of your own scenes, as --config-dir.
     """
-    shared = None if domain == "randomized" else make_renderer(domain)
-    running = [_Running(seed, shared or scene_renderer(domain, seed)) for seed in seeds]
+    renderers = episode_renderers(domain, seeds, config_dir)
+    running = [_Running(seed, renderer) for seed, renderer in zip(seeds, renderers, strict=True)]
     chunk = 0
     while active := [one for one in running if not one.done]:
         frames, states = zip(*(one.observe(policy.settings) for one in active), strict=True)

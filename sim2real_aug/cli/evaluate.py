@@ -14,7 +14,7 @@ from sim2real_aug.cli.common import Call, Summary, command
 def evaluate(
     call: Call,
     policy: Annotated[Path, typer.Argument(metavar="POLICY_RUN", help="A run of train-policy.")],
-    domain: Annotated[str | None, typer.Option(help="flat, randomized, or randomized/N (scene N).")] = None,
+    domain: Annotated[str | None, typer.Option(help="flat, randomized, randomized/N, pathtraced/SCENE.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many episodes.")] = None,
     seed: Annotated[int | None, typer.Option(help="The first episode's seed.")] = None,
 ) -> Summary:

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from sim2real_aug.config import settings as read_settings
+from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
@@ -84,6 +85,30 @@ def test_the_policy_sees_the_last_two_states_drawn_in_the_domain() -> None:
             state = episode.states[step]
             assert np.array_equal(policy.seen[call].frames[0, place], renderer.render(state, 96).image)
             np.testing.assert_allclose(policy.seen[call].states[0, place], state[:2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_action_steps", "drawn"),
+    [
+        (8, [0, 7, 8, 15, 16]),  # looks at 0 (twice the start), at 7 and 8, at 15 and 16
+        (1, list(range(20))),  # looks overlap
+    ],
+)
+def test_a_frame_is_drawn_once_and_only_if_the_policy_looks(
+    monkeypatch: pytest.MonkeyPatch, n_action_steps: int, drawn: list[int]
+) -> None:
+    seen: list[np.ndarray] = []
+    image = FlatRenderer.image
+
+    def counted(self: FlatRenderer, state: np.ndarray, size: int = 96) -> np.ndarray:
+        seen.append(state)
+        return image(self, state, size)
+
+    monkeypatch.setattr(FlatRenderer, "image", counted)
+    policy = Constant(PolicySettings(n_obs_steps=2, n_action_steps=n_action_steps))
+    episode = run_episodes(policy, "flat", [100000], max_steps=20)[0]
+    assert episode.steps == 20
+    np.testing.assert_array_equal(seen, episode.states[drawn])
 
 
 def test_an_episode_ends_at_success(monkeypatch: pytest.MonkeyPatch) -> None:
