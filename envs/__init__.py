@@ -1,4 +1,4 @@
-"""Push-T: physics, gymnasium environment, renderers (one file a domain), scripted pusher, `simulate`.
+"""Push-T: physics, gymnasium environment, renderers (one file a domain), expert, recordings, `simulate`.
 
 `gymnasium.make("sim2real_aug.envs:sim2real_aug/PushT-v0", obs_type="pixels", domain="flat")`
 """

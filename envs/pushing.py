@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.envs.geometry import AGENT_RADIUS, BAR, GOAL_POSE, STEM, rotation
+from sim2real_aug.envs.clearance import clearance
+from sim2real_aug.envs.geometry import AGENT_RADIUS, GOAL_POSE, OUTLINE, rotation
 
 Array = NDArray[np.float64]
 
@@ -23,10 +24,8 @@ CENTRE_OF_GRAVITY = np.array([0.0, 45.0])
 CONTACT_SPACING = 9.0
 DISTANCES = np.concatenate([np.arange(1.0, 17.0), np.arange(19.0, 92.0, 3.0)])
 
-# The T's outline, corner by corner.
-OUTLINE = np.array(
-    [(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], float
-)
+_MEAN_CORNER = OUTLINE.mean(0)
+_CORNER_SPREAD = float(((OUTLINE - _MEAN_CORNER) ** 2).sum(1).mean())  # mean square, window units squared
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,6 @@ class Contacts:
     point: Array
     normal: Array
     reach: Array
-
-
-def clearance(points: Array) -> Array:
-    """Distance (...) of points (..., 2) of the block's frame from the T, 0 inside."""
-    gaps = []
-    for part in (BAR, STEM):
-        low, high = part.min(0), part.max(0)
-        gaps.append(np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0.0), axis=-1))
-    return np.minimum(*gaps)
 
 
 def outline_contacts(spacing: float = CONTACT_SPACING) -> Contacts:
@@ -68,41 +58,47 @@ def outline_contacts(spacing: float = CONTACT_SPACING) -> Contacts:
 
 
 def predict_pushes(pose: Array, contacts: Contacts, distances: Array = DISTANCES) -> Array:
-    """Block poses (K, S, 3) after pushing straight into each contact by each of `distances` (S,), increasing.
+    """Block poses (..., K, S, 3) after pushing the block at `pose` (..., 3) straight into each contact by each
+    of `distances` (S,), increasing.
 
     NaN once the pusher has slid off the edge that it pushes.
     """
-    turn = rotation(pose[2])
-    direction = -contacts.normal @ turn.T
-    pusher = pose[:2] + (contacts.point + AGENT_RADIUS * contacts.normal) @ turn.T
-    centre = np.tile(pose[:2] + turn @ CENTRE_OF_GRAVITY, (len(direction), 1))
-    angle = np.full(len(direction), float(pose[2]))
-    poses = np.empty((len(direction), len(distances), 3))
-    lost = np.zeros(len(direction), bool)
+    x, y, angle = (pose[..., None, axis] + np.zeros(len(contacts.point)) for axis in range(3))
+    cos, sin = np.cos(angle), np.sin(angle)
+    direction = -_turn(contacts.normal, cos, sin)
+    origin = np.stack([x, y], axis=-1)
+    pusher = origin + _turn(contacts.point + AGENT_RADIUS * contacts.normal, cos, sin)
+    centre = origin + _turn(CENTRE_OF_GRAVITY, cos, sin)
+    edge = contacts.point - CENTRE_OF_GRAVITY
+    poses = np.empty((*angle.shape, len(distances), 3))
+    lost = np.zeros(angle.shape, bool)
     for step, advance in enumerate(np.diff(distances, prepend=0.0)):
         pusher = pusher + advance * direction
-        cos, sin = np.cos(angle), np.sin(angle)
         normal = _turn(contacts.normal, cos, sin)
-        corner = centre + _turn(contacts.point - CENTRE_OF_GRAVITY, cos, sin)
-        gap = ((pusher - corner) * normal).sum(1) - AGENT_RADIUS
-        along = _cross(normal, pusher - corner)
+        offset = pusher - centre - _turn(edge, cos, sin)
+        along = _cross(normal, offset)
         lost |= (along < contacts.reach[:, 0]) | (along > contacts.reach[:, 1])
-        arm = _cross(pusher - AGENT_RADIUS * normal - centre, -normal)
-        impulse = np.maximum(-gap, 0.0) / (1.0 + arm**2 / INERTIA)
-        centre = centre - impulse[:, None] * normal
+        arm = _cross(normal, pusher - centre)  # the normal through the pusher's centre is the line of force
+        depth = np.maximum(AGENT_RADIUS - (offset * normal).sum(-1), 0.0)
+        impulse = depth / (1.0 + arm**2 / INERTIA)
+        centre = centre - impulse[..., None] * normal
         angle = angle + impulse * arm / INERTIA
-        poses[:, step, :2] = centre - _turn(CENTRE_OF_GRAVITY[None], np.cos(angle), np.sin(angle))
-        poses[:, step, 2] = angle
-        poses[lost, step] = np.nan
+        cos, sin = np.cos(angle), np.sin(angle)
+        poses[..., step, :2] = np.where(lost[..., None], np.nan, centre - _turn(CENTRE_OF_GRAVITY, cos, sin))
+        poses[..., step, 2] = angle
     return poses
 
 
 def goal_distance(poses: Array, goal: Array = GOAL_POSE) -> Array:
-    """Root mean square distance (...) of the outline's corners from the goal's, for poses (..., 3)."""
-    cos, sin = np.cos(poses[..., 2, None]), np.sin(poses[..., 2, None])
-    corners = poses[..., None, :2] + _turn(OUTLINE, cos, sin)
-    wanted = goal[:2] + OUTLINE @ rotation(goal[2]).T
-    return np.sqrt(((corners - wanted) ** 2).sum(-1).mean(-1))
+    """Root mean square distance (...) of the outline's corners from the goal's, for poses (..., 3).
+
+    With m the corners' mean and s their root mean square distance from it, a turn by t about m moves them by
+    s sqrt(2 - 2 cos t): the square is |shift of m|^2 + 2 s^2 (1 - cos t).
+    """
+    angle = poses[..., 2]
+    mean = poses[..., :2] + _turn(_MEAN_CORNER, np.cos(angle), np.sin(angle))
+    shift = mean - goal[:2] - rotation(goal[2]) @ _MEAN_CORNER
+    return np.sqrt((shift**2).sum(-1) + 2.0 * _CORNER_SPREAD * (1.0 - np.cos(angle - goal[2])))
 
 
 def _turn(points: Array, cos: Array, sin: Array) -> Array:
