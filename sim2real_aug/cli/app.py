@@ -18,6 +18,8 @@ import typer
 from sim2real_aug.cli import (  # isort: skip
     demo,
     simulate,
+    teleop,
+    photos,
     train_editor,
     augment,
     train_policy,
@@ -33,6 +35,8 @@ from sim2real_aug.errors import BadInput, Fault
 COMMAND_MODULES = (
     demo,
     simulate,
+    teleop,
+    photos,
     train_editor,
     augment,
     train_policy,

@@ -15,7 +15,7 @@ import typer
 import sim2real_aug
 from sim2real_aug.cli.common import Call, Summary, command
 
-OPTIONAL_MODULES = {"tracking": "tensorboard", "test": "pytest"}
+OPTIONAL_MODULES = {"pathtraced": "mitsuba", "teleop": "pygame", "tracking": "tensorboard", "test": "pytest"}
 
 
 def show(summary: Summary) -> None:
