@@ -13,6 +13,7 @@ Departures: `reset_to_state` is exact, and `n_contacts` counts as diffusion_poli
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -24,6 +25,7 @@ from sim2real_aug.envs.coverage import coverage
 from sim2real_aug.envs.geometry import GOAL_POSE, WINDOW_SIZE
 from sim2real_aug.envs.physics import PushTPhysics, valid_state
 from sim2real_aug.envs.rendering import Renderer, make_renderer
+from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.errors import BadInput, unknown_name
 
 SUCCESS_THRESHOLD = 0.95
@@ -35,6 +37,7 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
 
     domain: as `make_renderer` takes it; with `randomized` every reset draws a new scene.
     image_size: pixels a side of observations; render_size: of what `render` returns.
+    start: where episodes start; config_dir: a folder of your own scenes, as --config-dir.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - gymnasium's own form
@@ -46,6 +49,8 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         image_size: int = 96,
         render_size: int = 512,
         render_mode: str | None = "rgb_array",
+        start: StartDistribution = CLASSIC,
+        config_dir: str | Path | None = None,
     ) -> None:
         if obs_type not in OBS_TYPES:
             raise unknown_name("obs_type", obs_type, OBS_TYPES)
@@ -53,11 +58,11 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
             raise BadInput(f"render_mode must be 'rgb_array' or None; got {render_mode!r}")
         self.obs_type, self.domain = obs_type, domain
         self.image_size, self.render_size = image_size, render_size
-        self.render_mode = render_mode
+        self.render_mode, self.start, self.config_dir = render_mode, start, config_dir
         self.action_space = spaces.Box(0.0, WINDOW_SIZE, (2,), np.float32)
         self.observation_space = _observation_space(obs_type, image_size)
         self._physics = PushTPhysics()
-        self._renderer: Renderer = make_renderer(domain)
+        self._renderer: Renderer = make_renderer(domain, config_dir=config_dir)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -74,7 +79,8 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         if options.get("reset_to_state") is not None:
             self._physics.reset(valid_state(options["reset_to_state"], "reset_to_state").tolist())
         else:
-            self._physics.reset_legacy(sample_start(self.np_random))
+            place = self._physics.reset_legacy if self.start.legacy else self._physics.reset
+            place(self.start.sample(self.np_random))
         if self.domain == "randomized":
             self._renderer = make_renderer(self.domain, int(self.np_random.integers(2**31)))
         covered = self.coverage
@@ -129,13 +135,6 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
             "goal_pose": GOAL_POSE.copy(),
             "n_contacts": physics.n_contacts,
         }
-
-
-def sample_start(rng: np.random.Generator) -> tuple[float, float, float, float, float]:
-    """A start state as gym-pusht draws it: for the same generator, the same numbers."""
-    agent_x, agent_y = (float(rng.integers(50, 450)) for _ in range(2))
-    block_x, block_y = (float(rng.integers(100, 400)) for _ in range(2))
-    return agent_x, agent_y, block_x, block_y, float(rng.uniform(-math.pi, math.pi))
 
 
 def _observation_space(obs_type: str, image_size: int) -> spaces.Space[Any]:

@@ -20,13 +20,14 @@ NAME = f"sim2real_aug.envs:{ENV_ID}"
 ON_GOAL = [100.0, 100.0, 256.0, 256.0, math.pi / 4]
 
 
+@pytest.mark.parametrize("domain", ["flat", "randomized", "randomized/4"])
 @pytest.mark.parametrize("obs_type", ["state", "pixels", "pixels_agent_pos"])
-def test_gymnasium_finds_no_fault(obs_type: str) -> None:
+def test_gymnasium_finds_no_fault(obs_type: str, domain: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Actions are window units, as in every Push-T data set, not -1..1.
         warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
-        check_env(gymnasium.make(NAME, obs_type=obs_type).unwrapped)
+        check_env(gymnasium.make(NAME, obs_type=obs_type, domain=domain).unwrapped)
 
 
 def test_an_episode_ends_after_300_steps() -> None:
