@@ -25,16 +25,17 @@ from sim2real_aug.config import compose, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.editor import load_editor
+from sim2real_aug.envs.photos import PhotosSettings
+from sim2real_aug.envs.photos import take_photos as photograph
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.progress import say
-from sim2real_aug.report.pictures import encode_png, grid
+from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder, write_text_atomically
-from sim2real_aug.seeding import derive_seed
 
-SIM, ORACLE, EDITED, PHOTOS, BENCH = "sim.zarr", "oracle.zarr", "edited.zarr", "photos", "bench.zarr"
+SIM, ORACLE, EDITED, PHOTOS = "sim.zarr", "oracle.zarr", "edited.zarr", "photos"
 METRICS = ("success_rate", "mean_max_coverage", "mean_final_coverage", "mean_max_reward")
 SIM_DOMAIN = "flat"
 
@@ -127,16 +128,9 @@ def draw_oracle(demo: Demo) -> dict[str, Any]:
 
 
 def take_photos(demo: Demo) -> dict[str, Any]:
-    """Photos of the real domain, from episodes of their own: no photo shows a state of the dataset."""
-    config = demo.settings("photos", "simulate", domain=demo.config.real_domain)
-    config.seed = derive_seed(demo.config.seed, "photos")
-    simulate(demo.place(BENCH), settings(SimulateSettings, config))
-    bench, folder = ReplayBuffer.open(demo.place(BENCH)), demo.place(PHOTOS)
-    folder.mkdir(exist_ok=True)
-    for number, frame in enumerate(np.linspace(0, bench.n_frames - 1, demo.config.photos).astype(int)):
-        image = bench.images(int(frame), int(frame) + 1)[0]
-        (folder / f"{number:02d}.png").write_bytes(encode_png(image))
-    return {"photos": demo.config.photos, "folder": str(folder)}
+    """Photos of the real domain, of random states: none is of the dataset."""
+    config = demo.settings("photos", "photos", domain=demo.config.real_domain)
+    return photograph(demo.place(PHOTOS), settings(PhotosSettings, config))
 
 
 def make_specialist(demo: Demo) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`sim2real-aug simulate OUT.zarr`: record episodes in the simulator, or draw a store's states anew."""
+"""`sim2real-aug simulate OUT.zarr`: episodes drawn in the simulator: recorded, new, or a store's."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ def simulate(
     call: Call,
     out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
     episodes: Annotated[int | None, typer.Option(help="How many episodes.")] = None,
-    domain: Annotated[str | None, typer.Option(help="flat, randomized, or randomized/N (scene N).")] = None,
-    source: Annotated[str | None, typer.Option(help="scripted, or replay:STORE: its states.")] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="flat, randomized, randomized/N, pathtraced/SCENE; several: by turns.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="recorded: those that ship; expert: new ones; replay:STORE: its states.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the episodes and scenes.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; the result does not depend on it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes, else one a core; the result is the same.")] = None,
 ) -> Summary:
-    """Record Push-T episodes in a simulated domain.
+    """Draw Push-T episodes in a simulated domain.
 
-    With --source replay:STORE the states of a store are drawn anew in the domain.
+    By default those that ship with the package. With --source expert new ones are planned, with
+    --source replay:STORE the states of a store are drawn anew.
 
     Example: sim2real-aug simulate sim.zarr --episodes 200
     """
-    options = {"episodes": episodes, "domain": domain, "source": source, "seed": seed, "workers": workers}
+    drawn = domain[0] if domain and len(domain) == 1 else domain or None
+    options = {"episodes": episodes, "domain": drawn, "source": source, "seed": seed, "workers": workers}
     config = call.compose(options, out=out)
     from sim2real_aug.config import settings
     from sim2real_aug.envs.simulate import SimulateSettings

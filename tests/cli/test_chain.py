@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.report.pictures import encode_png
 
 TINY_POLICY = ["policy.training.steps=2", "policy.training.batch_size=4", "policy.model.down_dims=[16,32]"]
@@ -67,6 +67,26 @@ def test_simulate_refuses_what_is_there_and_keeps_it(cli, sim, tmp_path):
         refused(cli("simulate", tmp_path / "notes", "--episodes", 1, *flags))
     assert (tmp_path / "notes/precious.txt").read_text() == "keep me"
     assert ReplayBuffer.open(sim).n_episodes == 3
+
+
+def test_simulate_takes_domains_by_turns_and_starts_from_the_configuration(cli, tmp_path):
+    words = ["--source", "expert", "--episodes", 2, "--workers", 1, "start=near_goal", "max_steps=2", "size=32"]
+    domains = ["--domain", "flat", "--domain", "randomized/3"]
+    assert summary(cli("simulate", "two.zarr", *domains, *words, "--json"))["frames"] == 4
+    store = ReplayBuffer.open(tmp_path / "two.zarr")
+    assert store.attrs["simulate"]["domain"] == ["flat", "randomized/3"]
+    assert np.abs(store.read("state")[[0, 2], 2:4] - 256).max() <= 26
+    assert "start" in refused(cli("simulate", "two.zarr", *domains, *words[:-3], "max_steps=2", "size=32"))
+    assert "Did you mean 'near_goal'" in refused(cli("simulate", "new.zarr", "start=near_gaol"))
+    assert "start.angle" in refused(cli("simulate", "new.zarr", "--source", "expert", "start.angle=[1,0]"))
+
+
+def test_photos_for_the_editor(cli, tmp_path):
+    words = ["photos", "bench", "--domain", "randomized/3", "size=64", "--json"]
+    assert summary(cli(*words, "--count", 2))["photos"] == 2
+    assert summary(cli(*words, "--count", 3))["photos"] == 3
+    assert load_photos(tmp_path / "bench", 32).images.shape == (3, 32, 32, 3)
+    assert "seed" in refused(cli(*words, "--count", 3, "--seed", 1))
 
 
 @pytest.mark.slow

@@ -11,12 +11,10 @@ from sim2real_aug.config import compose
 
 D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
 TINY = [
-    "photos=2",
     "picture_rows=2",
     "stages.simulate.settings.episodes=3",
     "+stages.simulate.settings.max_steps=20",
-    "stages.photos.settings.episodes=1",
-    "+stages.photos.settings.max_steps=20",
+    "stages.photos.settings.count=2",
     f"+stages.train_editor.settings.d3po={{{D3PO}, train_timesteps: 1, held_out_frames: 1}}",
     "+stages.augment.settings.episodes='0:2'",
     "stages.train_policy.settings.policy.training.steps=2",

@@ -19,8 +19,14 @@ from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.envs.randomized import RandomizedRenderer
+from sim2real_aug.envs.recordings import load_recordings
+from sim2real_aug.envs.scenes import sample_scene
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
+from sim2real_aug.envs.starts import StartDistribution, load_start
 from sim2real_aug.errors import BadInput
+
+THREE = {"source": "expert", "episodes": 3, "seed": 7, "size": 32, "workers": 1}
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -30,9 +36,9 @@ def content(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three scripted episodes, seed 7, drawn flat at 32 pixels."""
+    """Three episodes of the expert, seed 7, drawn flat at 32 pixels."""
     path = tmp_path_factory.mktemp("recorded") / "three.zarr"
-    simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    simulate(path, SimulateSettings(**THREE))
     return path
 
 
@@ -78,40 +84,93 @@ def test_actions_lead_from_state_to_state(recorded: Path) -> None:
 
 
 def test_workers_do_not_matter(recorded: Path, tmp_path: Path) -> None:
-    simulate(tmp_path / "two.zarr", SimulateSettings(episodes=3, seed=7, size=32, workers=2))
+    simulate(tmp_path / "two.zarr", SimulateSettings(**{**THREE, "workers": 2}))
     assert content(tmp_path / "two.zarr") == content(recorded)
 
 
 def test_episodes_of_a_shorter_run_begin_a_longer_one(recorded: Path, tmp_path: Path) -> None:
     path = tmp_path / "grown.zarr"
-    simulate(path, SimulateSettings(episodes=1, seed=7, size=32))
-    summary = simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    simulate(path, SimulateSettings(**{**THREE, "episodes": 1}))
+    summary = simulate(path, SimulateSettings(**THREE))
     assert summary["episodes"] == 3
     assert content(path) == content(recorded)
     before = content(path)
-    simulate(path, SimulateSettings(episodes=3, seed=7, size=32))
+    simulate(path, SimulateSettings(**THREE))
     assert content(path) == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_run_continues(tmp_path: Path, workers: int) -> None:
-    script = tmp_path / "record.py"
-    script.write_text(
-        "import sys\nfrom sim2real_aug.envs.simulate import SimulateSettings, simulate\n"
-        "if __name__ == '__main__':\n"
-        f"    simulate(sys.argv[1], SimulateSettings(episodes=12, seed=3, size=16, workers={workers}))\n"
-    )
+def test_a_killed_command_continues(tmp_path: Path, workers: int) -> None:
+    """kill -9 of the command, the same command again: byte for byte the store of a run that was left alone."""
+
+    def command(path: Path, *words: str) -> list[str]:
+        typed = ["--source", "expert", "--episodes", "16", "--workers", str(workers), "size=16", "seed=3"]
+        return [sys.executable, "-m", "sim2real_aug", "simulate", str(path), *typed, *words]
+
     killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
-    process = subprocess.Popen([sys.executable, str(script), str(killed)])
+    process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while _episodes_in(killed) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert 2 <= _episodes_in(killed) < 12, "the run must be killed half way for the test to mean anything"
-    simulate(killed, SimulateSettings(episodes=12, seed=3, size=16))
-    simulate(whole, SimulateSettings(episodes=12, seed=3, size=16))
+    assert 2 <= _episodes_in(killed) < 16, "the run must be killed half way for the test to mean anything"
+    subprocess.run(command(killed), check=True, capture_output=True)
+    simulate(whole, SimulateSettings(source="expert", episodes=16, seed=3, size=16, workers=1))
     assert content(killed) == content(whole)
+
+
+def test_what_ships_is_the_default_source(tmp_path: Path) -> None:
+    path, recordings = tmp_path / "shipped.zarr", load_recordings()
+    simulate(path, SimulateSettings(episodes=2, size=32))
+    store = ReplayBuffer.open(path)
+    assert store.episode_ends.tolist() == recordings.episode_ends[:2].tolist()
+    n = store.n_frames
+    np.testing.assert_array_equal(store.read("state"), recordings.state[:n])
+    np.testing.assert_array_equal(store.read("action"), recordings.action[:n])
+    np.testing.assert_array_equal(store.read("n_contacts"), recordings.n_contacts[:n])
+    np.testing.assert_array_equal(store.read("coverage"), recordings.coverage[:n])
+    np.testing.assert_allclose(store.read("keypoint")[5], keypoints(recordings.state[5, 2:]), atol=1e-4)
+    assert {name: (a.shape[1:], str(a.dtype)) for name in store.names if (a := store.array(name))} == {
+        "img": ((32, 32, 3), "uint8"),
+        "state": ((5,), "float32"),
+        "action": ((2,), "float32"),
+        "keypoint": ((9, 2), "float32"),
+        "n_contacts": ((1,), "float32"),
+        "coverage": ((1,), "float32"),
+    }
+
+
+def test_an_episode_of_what_ships_ends_after_max_steps(tmp_path: Path) -> None:
+    simulate(tmp_path / "cut.zarr", SimulateSettings(episodes=2, size=8, max_steps=7))
+    assert ReplayBuffer.open(tmp_path / "cut.zarr").episode_ends.tolist() == [7, 14]
+
+
+def test_more_than_what_ships_is_for_the_expert(tmp_path: Path) -> None:
+    shipped = load_recordings().n_episodes
+    with pytest.raises(BadInput, match=rf"at most the {shipped} .*--source expert .*got {shipped + 1}"):
+        simulate(tmp_path / "more.zarr", SimulateSettings(episodes=shipped + 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_domains_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "turns.zarr"
+    simulate(path, SimulateSettings(episodes=3, size=32, max_steps=4, domain=("flat", "randomized/3")))
+    store = ReplayBuffer.open(path)
+    states = store.read("state")
+    for frame, renderer in ((0, FlatRenderer()), (4, RandomizedRenderer(sample_scene(3))), (8, FlatRenderer())):
+        np.testing.assert_array_equal(store.images(frame, frame + 1)[0], renderer.image(states[frame], 32))
+
+
+def test_the_expert_starts_where_it_is_told(tmp_path: Path) -> None:
+    settings = SimulateSettings(
+        source="expert", episodes=3, size=8, max_steps=2, start=load_start("near_goal"), workers=1
+    )
+    simulate(tmp_path / "near.zarr", settings)
+    starts = ReplayBuffer.open(tmp_path / "near.zarr").read("state")[[0, 2, 4], 2:4]
+    assert np.abs(starts - 256).max() <= 26
+    with pytest.raises(BadInput, match="made with another start"):
+        simulate(tmp_path / "near.zarr", SimulateSettings(source="expert", episodes=3, size=8, max_steps=2))
 
 
 def test_replay_redraws_the_states_and_carries_the_rest(recorded: Path, tmp_path: Path) -> None:
@@ -143,9 +202,9 @@ def test_replay_of_the_published_store(published_store: Path, tmp_path: Path) ->
 def test_nothing_existing_is_lost(recorded: Path, tmp_path: Path) -> None:
     before = content(recorded)
     with pytest.raises(BadInput, match=r"made with another seed; .*--overwrite"):
-        simulate(recorded, SimulateSettings(episodes=3, seed=8, size=32))
+        simulate(recorded, SimulateSettings(**{**THREE, "seed": 8}))
     with pytest.raises(BadInput, match="3 episodes already, more than the 2"):
-        simulate(recorded, SimulateSettings(episodes=2, seed=7, size=32))
+        simulate(recorded, SimulateSettings(**{**THREE, "episodes": 2}))
     assert content(recorded) == before
     foreign = tmp_path / "foreign.zarr"
     with ReplayBufferWriter.create(foreign) as writer:
@@ -172,11 +231,14 @@ def test_a_packed_store_is_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"source": "script"}, "Did you mean 'scripted'"),
+        ({"source": "exprt"}, "Did you mean 'expert'"),
         ({"source": "replay:"}, "unknown source"),
         ({"domain": "flet"}, "Did you mean 'flat'"),
         ({"episodes": 0, "workers": 0}, "episodes must be at least 1; got 0; workers must be at least 1"),
         ({"zarr_format": 4}, "2 or 3"),
+        ({"domain": ("flat", "randomised")}, "Did you mean 'randomized'"),
+        ({"domain": ()}, "at least one domain"),
+        ({"start": StartDistribution(legacy=False)}, "start is for source=expert"),
     ],
 )
 def test_settings_are_checked(values: dict[str, object], words: str) -> None:
