@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.envs.expert import Expert
-from sim2real_aug.envs.push_t import PushTEnv
-from sim2real_aug.envs.recorder import EpisodeRecorder
+from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
+from sim2real_aug.envs.recorder import Episode, EpisodeRecorder
+from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.errors import BadInput
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import derive_seed
@@ -104,11 +105,11 @@ def record(episodes: int, seed: int = SEED) -> Recordings:
     """
     if episodes < 1:
         raise BadInput(f"episodes must be at least 1; got {episodes}")
-    kept: list[dict[str, NDArray[Any]]] = []
+    kept: list[Episode] = []
     with progress("record", episodes, unit="episodes") as bar:
         for index in itertools.count():
-            episode = _episode(seed, index)
-            if episode is not None:
+            episode = expert_episode(seed, index)
+            if episode["coverage"][-1, 0] > SUCCESS_THRESHOLD:
                 kept.append(episode)
                 bar.advance(1)
             if len(kept) == episodes:
@@ -120,15 +121,16 @@ def record(episodes: int, seed: int = SEED) -> Recordings:
     return Recordings(**columns, episode_ends=ends, n_dropped=index + 1 - episodes)
 
 
-def _episode(seed: int, index: int) -> dict[str, NDArray[Any]] | None:
-    """Arrays of one episode by name; None when it failed."""
-    env = PushTEnv("state")
+def expert_episode(
+    seed: int, index: int, max_steps: int = MAX_STEPS, start: StartDistribution = CLASSIC
+) -> Episode:
+    """Episode `index` of the expert from `seed`, to success or `max_steps`; its arrays are told in `recorder`."""
+    env = PushTEnv("state", start=start)
     env.reset(seed=derive_seed(seed, "start", index))
     expert, recorder = Expert(seed, index), EpisodeRecorder(env)
-    while len(recorder) < MAX_STEPS:
-        if recorder.step(expert(env.state)):
-            return recorder.arrays()
-    return None
+    while len(recorder) < max_steps and not recorder.step(expert(env.state)):
+        pass
+    return recorder.arrays()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.data.replay_buffer import ReplayBuffer
-from sim2real_aug.envs.expert import Expert
 from sim2real_aug.envs.geometry import keypoints
-from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
-from sim2real_aug.envs.recorder import Episode, EpisodeRecorder, check_origin, draw_states, open_writer
-from sim2real_aug.envs.recordings import load_recordings
-from sim2real_aug.envs.rendering import Renderer, make_renderer, scene_records
+from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
+from sim2real_aug.envs.recorder import Episode, check_origin, draw_states, open_writer
+from sim2real_aug.envs.recordings import expert_episode, load_recordings
+from sim2real_aug.envs.rendering import make_renderer, scene_records
 from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.envs.workers import in_order
 from sim2real_aug.errors import BadInput, unknown_name
@@ -93,7 +92,6 @@ def simulate(out: str | Path, settings: SimulateSettings, overwrite: bool = Fals
     `out` was not made with these settings, unless `overwrite`, and for a bad source.
     """
     total, made_with = _plan(settings)
-    _kept_renderer.cache_clear()  # a scene's file may have changed since it was read
     if not overwrite and _packed(Path(out), total, made_with):
         say(f"{out} holds its {total} episodes already")
         return summarize(out)
@@ -119,23 +117,15 @@ def record_episode(settings: SimulateSettings, index: int) -> Episode:
     elif settings.source == RECORDED:
         episode = _recorded(index, settings.max_steps)
     else:
-        episode = _expert(settings, index)
+        episode = expert_episode(settings.seed, index, settings.max_steps, settings.start)
     return {"img": draw(settings, index, episode["state"]), **episode}
 
 
 def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> NDArray[np.uint8]:
     """The frames (T, size, size, 3) of states (T, 5) of episode `index`."""
     domain = settings.domains[index % len(settings.domains)]
-    if domain == "randomized":  # a scene an episode
-        renderer = make_renderer(domain, derive_seed(settings.seed, "scene", index))
-    else:
-        renderer = _kept_renderer(domain, settings.config_dir)
+    renderer = make_renderer(domain, derive_seed(settings.seed, "scene", index), settings.config_dir)
     return draw_states(renderer, states, settings.size)
-
-
-@lru_cache(maxsize=16)
-def _kept_renderer(domain: str, config_dir: str | None) -> Renderer:
-    return make_renderer(domain, config_dir=config_dir)
 
 
 def summarize(path: str | Path) -> dict[str, Any]:
@@ -211,15 +201,6 @@ def _recorded(index: int, max_steps: int) -> Episode:
         "n_contacts": recordings.n_contacts[frames].astype(np.float32),
         "coverage": recordings.coverage[frames],
     }
-
-
-def _expert(settings: SimulateSettings, index: int) -> Episode:
-    env = PushTEnv("state", start=settings.start)
-    env.reset(seed=derive_seed(settings.seed, "start", index))
-    expert, recorder = Expert(settings.seed, index), EpisodeRecorder(env)
-    while len(recorder) < settings.max_steps and not recorder.step(expert(env.state)):
-        pass
-    return recorder.arrays()
 
 
 def _replayed(store: str, index: int) -> Episode:
