@@ -1,4 +1,4 @@
-"""The teleop window on pygame: the picture, a ring around the pusher to catch, the target, a line of status.
+"""The teleop window on pygame: the picture; over it the goal, a ring to catch the pusher in, the target; status.
 
 Space pauses and goes on, R restarts the episode, Q, Esc or closing the window quits.
 Legend: the picture is side x side pixels of the window's upper part and shows 512 x 512 window units.
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.envs.geometry import WINDOW_SIZE
+from sim2real_aug.envs.geometry import GOAL_POSE, WINDOW_SIZE, block_polygons
 from sim2real_aug.envs.teleop import NEAR, Mode, Signals, View
 from sim2real_aug.errors import BadInput, MissingExtra
 
@@ -27,7 +27,13 @@ STRIP = 56  # pixels below the picture, for two lines of text
 DESKTOP_MARGIN = 120  # pixels of the screen's height for title bar and panels
 INK, PAPER, ACCENT = (230, 230, 230), (32, 34, 38), (255, 80, 60)
 
+# What is drawn over the picture, window units.
+_TURNS = np.linspace(0.0, 2 * np.pi, 64, endpoint=False)
+CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], -1)
+CROSS = 6.0 * np.array([[(-1, 0), (1, 0)], [(0, -1), (0, 1)]])
+
 Pixels = tuple[int, int]
+Color = tuple[int, int, int]
 
 
 class PygameWindow:
@@ -86,14 +92,20 @@ class PygameWindow:
         return Signals(mouse, pygame.K_SPACE in pressed, pygame.K_r in pressed, self._quit)
 
     def _mark(self, screen: pygame.Surface, view: View) -> None:
-        """The ring that the mouse has to enter, or a cross at the target."""
+        """The goal's outline, which some scenes hide; the ring that the mouse has to enter, or the target."""
+        for part in block_polygons(GOAL_POSE):
+            self._stroke(screen, part, INK)
         if view.mode is Mode.WAITING:
-            radius = round(NEAR * self.side / WINDOW_SIZE)
-            pygame.draw.circle(screen, ACCENT, to_pixels(view.state[:2], self.side), radius, 3)
+            self._stroke(screen, view.state[:2] + NEAR * CIRCLE, ACCENT)
         elif view.mode is Mode.RUNNING and self._mouse is not None:
-            x, y = to_pixels(to_units(self._mouse, self.side), self.side)
-            pygame.draw.line(screen, ACCENT, (x - 8, y), (x + 8, y), 2)
-            pygame.draw.line(screen, ACCENT, (x, y - 8), (x, y + 8), 2)
+            for arm in CROSS:
+                self._stroke(screen, to_units(self._mouse, self.side) + arm, ACCENT)
+
+    def _stroke(self, screen: pygame.Surface, points: NDArray[np.float64], color: Color) -> None:
+        """A closed line through points (n, 2) in window units, dark-rimmed to stand out on any table."""
+        pixels = [to_pixels(point, self.side) for point in points]
+        for shade, width in ((PAPER, 5), (color, 2)):
+            pygame.draw.lines(screen, shade, True, pixels, width)
 
     def _write(self, screen: pygame.Surface, view: View) -> None:
         screen.fill(PAPER, (0, self.side, self.side, STRIP))

@@ -17,7 +17,7 @@ import pytest
 from sim2real_aug.cli.app import run
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.teleop import Mode, Signals, View
-from sim2real_aug.envs.teleop_window import STRIP, PygameWindow, pygame, to_pixels, to_units
+from sim2real_aug.envs.teleop_window import INK, STRIP, PygameWindow, pygame, to_pixels, to_units
 
 SHORT = ["--episodes", "2", "max_steps=5", "size=24", "window=256", "rate=100"]
 VIEW = View(
@@ -67,8 +67,10 @@ def test_what_is_shown(window: PygameWindow) -> None:
     assert screen.get_size() == (256, 256 + STRIP)
     assert screen.get_at((250, 250))[:3] == (10, 200, 30)
     # The pusher at (128, 64) is at pixel (64, 32); the ring around it has 30 units = 15 pixels.
-    assert screen.get_at((64 + 14, 32))[:3] == RING
+    assert screen.get_at((64 + 15, 32))[:3] == RING
     assert screen.get_at((64, 32))[:3] == (10, 200, 30)
+    # The goal's outline: the bar's outer edge begins at 256 - 60 cos 45°, 213.6 units, pixel 106; at its middle, 128.
+    assert screen.get_at((128, 128))[:3] == INK
     strip = pygame.surfarray.array3d(screen)[:, 256:]
     assert len(np.unique(strip.reshape(-1, 3), axis=0)) > 2, "there is text"
 
