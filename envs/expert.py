@@ -19,8 +19,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim2real_aug.envs.following import Line, along, line, next_speed
+from sim2real_aug.envs.following import Line, along, make_line, next_speed
 from sim2real_aug.envs.geometry import AGENT_RADIUS, WINDOW_SIZE, rotation
+from sim2real_aug.envs.physics import valid_state
 from sim2real_aug.envs.pushing import DISTANCES, Contacts, goal_distance, outline_contacts, predict_pushes
 from sim2real_aug.envs.routes import RoadMap, within_walls
 from sim2real_aug.seeding import numpy_generator
@@ -47,9 +48,11 @@ AIM_NOISE = 2.0  # standard deviation of a push's sideways error while the block
 CHOICE_NOISE = 2.0  # of a push's cost, control steps
 SWITCH_STEPS = 7.0  # lost between one push and the next
 FINE = 1.5  # distance from the goal that needs no more pushes
-STEPS_TO_GO = (25.0, 1.0)  # control steps that a distance d > FINE still takes, at worst: the first + the second * d
-PROGRESS = 0.85  # of the distance from the goal: a push must leave no more, or a plan might put off its best for ever
-LONG = 35.0  # pushes longer than this are thought of when none is like that, as in a corner of the window
+# Control steps that a distance d > FINE still takes: the first + the second * d. More than it takes on average:
+# were it less, a short push followed by a good one would always look better than the good one at once.
+STEPS_TO_GO = (25.0, 1.0)
+PROGRESS = 0.85  # share of the distance from the goal that a push may leave, for the same reason
+LONG = 35.0  # where no push is like that, as in a corner of the window: pushes longer than this
 N_AHEAD = 64  # pushes whose next push is looked at
 COARSE_DISTANCES = np.array([1, 2, 3, 4, 6, 8, 11, 14, 18, 22, 27, 32, 38, 45, 55, 65, 80], float)
 NO_WAY = 1000.0
@@ -77,8 +80,11 @@ class Expert:
         self._rested = 0
 
     def __call__(self, state: ArrayLike) -> NDArray[np.float32]:
-        """The next target for the pusher, within the window."""
-        values = np.asarray(state, np.float64)
+        """The next target for the pusher, within the window.
+
+        Raises BadInput when `state` is not five finite numbers.
+        """
+        values = valid_state(state)
         agent, pose = values[:2], values[2:]
         if self._line is None or self._over(agent, self._line):
             begin = agent if self._line is None else self._line.end
@@ -109,7 +115,7 @@ class Expert:
         corners = np.vstack([begin, way, start, start + (STAND_OFF + push.length) * direction])
         limits = np.full(len(corners) - 1, self._pace * WALK_SPEED)
         limits[-1] = self._pace * PUSH_SPEED
-        return line(corners, limits, BEND_SPEED)
+        return make_line(corners, limits, BEND_SPEED)
 
 
 @cache

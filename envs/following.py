@@ -33,7 +33,7 @@ class Line:
         return self.corners[-1]
 
 
-def line(corners: Array, limits: Array, bend_speed: float) -> Line:
+def make_line(corners: Array, limits: Array, bend_speed: float) -> Line:
     """A line whose bends are passed the more slowly the sharper they are, from right angles on at `bend_speed`."""
     stretches = np.diff(corners, axis=0)
     lengths = np.linalg.norm(stretches, axis=1)

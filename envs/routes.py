@@ -84,7 +84,7 @@ class RoadMap:
 
 def within_walls(points: Array) -> NDArray[np.bool_]:
     """Whether the pusher may stand at points (..., 2), window units."""
-    return ((points > WALL) & (points < WINDOW_SIZE - WALL)).all(-1)
+    return np.all((points > WALL) & (points < WINDOW_SIZE - WALL), axis=-1)
 
 
 def _stretches(a: Array, b: Array) -> Array:

@@ -13,6 +13,7 @@ from sim2real_aug.envs.expert import HUMAN_LEAD_99, HUMAN_SPEED_99, Expert, best
 from sim2real_aug.envs.geometry import GOAL_POSE
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.pushing import outline_contacts
+from sim2real_aug.errors import BadInput
 from sim2real_aug.seeding import numpy_generator
 
 
@@ -125,6 +126,11 @@ def test_it_finishes_when_one_push_is_enough() -> None:
     push = best_push(pose, walk, numpy_generator(0))
     assert push.left < 1.5
     assert push.length == pytest.approx(20.0, abs=1.5)
+
+
+def test_a_state_is_five_finite_numbers() -> None:
+    with pytest.raises(BadInput, match="five finite numbers"):
+        Expert(0)([1.0, 2.0, 3.0])
 
 
 def test_more_is_left_to_do_from_farther_away() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim2real_aug.envs.following import along, line, next_speed
+from sim2real_aug.envs.following import along, make_line, next_speed
 
-BENT = line(np.array([(0, 0), (100, 0), (100, 80), (130, 80)], float), np.array([20.0, 20.0, 10.0]), 6.0)
+BENT = make_line(np.array([(0, 0), (100, 0), (100, 80), (130, 80)], float), np.array([20.0, 20.0, 10.0]), 6.0)
 
 
 def run(acceleration: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +32,7 @@ def test_points_of_a_line_by_hand() -> None:
 def test_bends_are_passed_the_more_slowly_the_sharper() -> None:
     turns = np.radians([0.0, 45.0, 90.0, 135.0])
     passed = [
-        line(np.array([(0, 0), (1, 0), (1 + np.cos(t), np.sin(t))]), np.array([20.0, 20.0]), 6.0).passing[0]
+        make_line(np.array([(0, 0), (1, 0), (1 + np.cos(t), np.sin(t))]), np.array([20.0, 20.0]), 6.0).passing[0]
         for t in turns
     ]
     assert passed == pytest.approx([20.0, 6.0 + 14.0 * 0.5, 6.0, 6.0])
