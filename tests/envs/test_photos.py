@@ -83,6 +83,20 @@ def test_a_camera_s_photos_are_rectified_to_the_state(camera: Camera, tmp_path: 
         assert block.sum() == pytest.approx(drawn.masks["block"].sum(), rel=0.1)
 
 
+@pytest.mark.slow
+def test_a_path_traced_photo_rectified_is_the_frame(tmp_path: Path) -> None:
+    pytest.importorskip("mitsuba")
+    settings = PhotosSettings(domain="pathtraced/whiteboard", count=2)
+    summary = take_photos(tmp_path / "p", settings)
+    assert summary["corners"] == str(tmp_path / "p" / "photos.yaml")
+    for index, image in enumerate(load_photos(tmp_path / "p", 96).images):
+        drawn = settings.renderer().render(photographed_state(settings, index), 96)
+        near = cv2.dilate(drawn.masks["block"].astype(np.uint8), np.ones((5, 5))) > 0
+        found = near & (image.max(-1) < 90)  # the black T
+        assert np.abs(np.argwhere(found).mean(0) - np.argwhere(drawn.masks["block"]).mean(0)).max() < 1.5
+        assert colour_distance(image, drawn.image) < 8
+
+
 def test_an_interrupted_call_goes_on(camera: Camera, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     take_photos(whole, PhotosSettings(count=4))

@@ -30,6 +30,16 @@ def test_gymnasium_finds_no_fault(obs_type: str, domain: str) -> None:
         check_env(gymnasium.make(NAME, obs_type=obs_type, domain=domain).unwrapped)
 
 
+@pytest.mark.slow
+def test_gymnasium_finds_no_fault_in_a_path_traced_scene() -> None:
+    pytest.importorskip("mitsuba")
+    env = gymnasium.make(NAME, obs_type="pixels", domain="pathtraced/whiteboard", image_size=32, render_size=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message=".*symmetric and normalized.*")
+        check_env(env.unwrapped)
+
+
 def test_an_episode_ends_after_300_steps() -> None:
     env = gymnasium.make(NAME)
     env.reset(options={"reset_to_state": [50, 50, 400, 400, 0]})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +255,32 @@ def test_a_bad_source_writes_nothing(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="at most the 3"):
         simulate(out, SimulateSettings(source=f"replay:{recorded}", episodes=4))
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_path_traced_episodes_do_not_depend_on_workers(tmp_path: Path) -> None:
+    pytest.importorskip("mitsuba")
+    settings = {"domain": "pathtraced/whiteboard", "episodes": 2, "max_steps": 3, "size": 32}
+    for workers in (1, 2):
+        simulate(tmp_path / f"{workers}.zarr", SimulateSettings(**settings, workers=workers))
+    assert content(tmp_path / "1.zarr") == content(tmp_path / "2.zarr")
+
+
+@pytest.mark.slow
+def test_a_scene_that_changed_does_not_continue_a_store(tmp_path: Path) -> None:
+    pytest.importorskip("mitsuba")
+    (tmp_path / "scene").mkdir()
+    scene = tmp_path / "scene" / "mine.yaml"
+    scene.write_text((files("sim2real_aug.configs") / "scene" / "whiteboard.yaml").read_text())
+    command = [sys.executable, "-m", "sim2real_aug", "simulate", str(tmp_path / "store.zarr")]
+    command += ["--domain", "pathtraced/mine", "--config-dir", str(tmp_path), "--workers", "1"]
+    command += ["max_steps=2", "size=16", "--episodes"]
+    subprocess.run([*command, "1"], check=True, capture_output=True)
+    subprocess.run([*command, "2"], check=True, capture_output=True)
+    scene.write_text(re.sub(r"(?m)^( +height:) \d+$", r"\1 33", scene.read_text()))
+    refused = subprocess.run([*command, "3"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "made with another scenes" in refused.stderr
 
 
 def _episodes_in(path: Path) -> int:
