@@ -1,4 +1,4 @@
-"""What a straight push does to the block: a quasi-static model that the scripted pusher plans with.
+"""What a straight push does to the block: a quasi-static model that the expert plans with.
 
 The block has no momentum (damping 0) and nothing rubs, so a pusher that moves a little way into the block
 displaces it by one impulse along the contact's normal. With mass m, inertia I, lever arm r and penetration s:
