@@ -109,7 +109,7 @@ class PhotoView:
         down = np.cross(forward, right)
         seen = (to_world(points) - origin) @ np.stack([right, down, forward], -1)
         pixels = seen[:, :2] / seen[:, 2:] * (self.width * self.focal_length / FULL_FRAME)
-        return pixels + (self.width / 2, self.height / 2)
+        return pixels + np.array([self.width / 2, self.height / 2])
 
     @property
     def corners(self) -> NDArray[np.float32]:

@@ -26,6 +26,10 @@ PUSHER_HEIGHT = 60.0
 
 BAR = np.array([(-60.0, 30.0), (60.0, 30.0), (60.0, 0.0), (-60.0, 0.0)])
 STEM = np.array([(-15.0, 30.0), (-15.0, 120.0), (15.0, 120.0), (15.0, 30.0)])
+# The T's outline, corner by corner, clockwise in the window.
+OUTLINE = np.array(
+    [(-60, 0), (60, 0), (60, 30), (15, 30), (15, 120), (-15, 120), (-15, 30), (-60, 30)], float
+)
 BLOCK_AREA = 120.0 * 30.0 + 30.0 * 90.0
 
 # The nine points that the published demonstrations track (`data/keypoint`), in the block's frame. Their

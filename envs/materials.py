@@ -10,7 +10,7 @@ Legend: a sheet is (H, W, 3) float32 sRGB in [0, 1]; a field (H, W) float32 abou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -26,13 +26,22 @@ Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Shading:
+    """Of Disney's principled model (Burley 2012)."""
+
+    roughness: float
+    metallic: float = 0.0
+    specular: float = 0.5
+
+
+@dataclass(frozen=True)
 class Material:
     """What something is made of.
 
     kind: a key of KINDS, or `image` (then `image` is the file, `scale` its width in window units).
     color, accent: sRGB, 0..1; accent is the second colour of kinds that have one (grain, lines, chips).
-    contrast: of the pattern. scale: of its size. roughness, metallic, specular: as in Disney's principled
-    shading model (Burley 2012), 0..1; null = the kind's own.
+    contrast: of the pattern. scale: of its size. roughness, metallic: as in Disney's principled shading model
+    (Burley 2012), 0..1; null = the kind's own.
     """
 
     kind: str = "plastic"
@@ -42,7 +51,6 @@ class Material:
     scale: float = 1.0
     roughness: float | None = None
     metallic: float | None = None
-    specular: float | None = None
     seed: int = 0
     image: str | None = None
 
@@ -57,21 +65,17 @@ class Material:
             value = getattr(self, name)
             if value is not None and (len(value) != 3 or not all(0 <= part <= 1 for part in value)):
                 raise BadInput(f"material {name} must be three numbers in 0..1; got {value}")
-        for name in ("roughness", "metallic", "specular"):
+        for name in ("roughness", "metallic"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise BadInput(f"material {name} must lie in 0..1; got {value}")
 
     @property
-    def shading(self) -> tuple[float, float, float]:
-        """Roughness, metallic and specular of the principled model."""
-        own = KINDS[self.kind].shading if self.kind in KINDS else (0.6, 0.0, 0.4)
-        typed = (self.roughness, self.metallic, self.specular)
-        return tuple(b if a is None else a for a, b in zip(typed, own, strict=True))  # type: ignore[return-value]
-
-    @property
-    def has_pattern(self) -> bool:
-        return self.kind != "plastic"
+    def shading(self) -> Shading:
+        """The kind's, with what was set here."""
+        own = KINDS[self.kind].shading if self.kind in KINDS else Shading(0.6)
+        typed = {name: getattr(self, name) for name in ("roughness", "metallic") if getattr(self, name) is not None}
+        return replace(own, **typed)
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _printed(sheet: Sheet) -> Field:
 
 def _wood(sheet: Sheet) -> Field:
     """Planks along the window's x: growth rings cut lengthwise, fibres, pores, some planks darker."""
-    y, x = sheet.coordinates()
+    y, _ = sheet.coordinates()
     width = 128.0
     plank = np.floor(y / width)
     count = int(plank.max()) + 1
@@ -265,10 +269,12 @@ def _mat(sheet: Sheet) -> Field:
             share = np.maximum(share, weight * np.clip(width + 0.5 - near, 0, 1))
     diagonal = np.abs(((x + y) / 500) % 1 - 0.5) * 500 / np.sqrt(2)
     share = np.maximum(share, 0.6 * np.clip(1.2 - diagonal, 0, 1))
+    numbers = np.zeros(sheet.shape, np.uint8)
     for k in range(1, int(x.max() / 62.5)):
         for place in ((k * 62.5 + 3, 14.0), (4.0, k * 62.5 - 3)):
             at = tuple(int(v * sheet.unit) for v in place)
-            cv2.putText(share, str(k), at, cv2.FONT_HERSHEY_SIMPLEX, 0.35 * sheet.unit, 0.8, 1, cv2.LINE_AA)
+            cv2.putText(numbers, str(k), at, cv2.FONT_HERSHEY_SIMPLEX, 0.35 * sheet.unit, 200, 1, cv2.LINE_AA)
+    share = np.maximum(share, numbers.astype(np.float32) / 255)
     scuffed = 0.06 * sheet.octaves(120, 4) + 0.10 * _scratches(sheet, 60) + 0.012 * sheet.grain()
     return sheet.mix(share) * (1 + scuffed)[..., None]
 
@@ -283,23 +289,23 @@ def _cardboard(sheet: Sheet) -> Field:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a kind of material is painted, and its roughness, metallic and specular."""
+    """How a kind of material is painted and shaded."""
 
     paint: Callable[[Sheet], Field]
-    shading: tuple[float, float, float]
+    shading: Shading
 
 
 KINDS = {
-    "plastic": Kind(_plastic, (0.4, 0.0, 0.5)),
-    "board": Kind(_board, (0.35, 0.0, 0.4)),
-    "foam": Kind(_foam, (0.95, 0.0, 0.2)),
-    "printed": Kind(_printed, (0.45, 0.0, 0.5)),
-    "wood": Kind(_wood, (0.5, 0.0, 0.4)),
-    "plywood": Kind(_plywood, (0.7, 0.0, 0.3)),
-    "cloth": Kind(_cloth, (0.95, 0.0, 0.1)),
-    "metal": Kind(_metal, (0.35, 1.0, 0.5)),
-    "marble": Kind(_marble, (0.15, 0.0, 0.5)),
-    "terrazzo": Kind(_terrazzo, (0.2, 0.0, 0.5)),
-    "mat": Kind(_mat, (0.75, 0.0, 0.3)),
-    "cardboard": Kind(_cardboard, (0.85, 0.0, 0.2)),
+    "plastic": Kind(_plastic, Shading(0.4, 0.0, 0.5)),
+    "board": Kind(_board, Shading(0.35, 0.0, 0.4)),
+    "foam": Kind(_foam, Shading(0.95, 0.0, 0.2)),
+    "printed": Kind(_printed, Shading(0.45, 0.0, 0.5)),
+    "wood": Kind(_wood, Shading(0.5, 0.0, 0.4)),
+    "plywood": Kind(_plywood, Shading(0.7, 0.0, 0.3)),
+    "cloth": Kind(_cloth, Shading(0.95, 0.0, 0.1)),
+    "metal": Kind(_metal, Shading(0.35, 1.0, 0.5)),
+    "marble": Kind(_marble, Shading(0.15, 0.0, 0.5)),
+    "terrazzo": Kind(_terrazzo, Shading(0.2, 0.0, 0.5)),
+    "mat": Kind(_mat, Shading(0.75, 0.0, 0.3)),
+    "cardboard": Kind(_cardboard, Shading(0.85, 0.0, 0.2)),
 }

@@ -7,8 +7,9 @@ The window's y points down, so x, y, height are a left-handed frame: `to_world` 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,10 @@ class Mesh:
     faces: NDArray[np.int64]
     uv: Points
     smooth: bool = False
+
+    def moved(self, turn: Points, by: ArrayLike) -> Mesh:
+        """Turned by the matrix `turn` (3, 3), then moved `by` (3,)."""
+        return replace(self, vertices=self.vertices @ turn.T + np.asarray(by, np.float64))
 
 
 def to_world(points: ArrayLike) -> Points:
@@ -65,12 +70,12 @@ def extruded(outline: Points, top: Sequence[Sequence[int]], height: float, bevel
     parts = []
     n = len(outline)
     following = np.roll(np.arange(n), -1)
-    for (low, z_low), (high, z_high) in zip(rings, rings[1:], strict=False):
+    for (low, z_low), (high, z_high) in itertools.pairwise(rings):
         corners = np.stack([low, low[following], high[following], high], axis=1)  # (n, 4, 2)
         z = np.broadcast_to(np.array([z_low, z_low, z_high, z_high])[None, :, None], (n, 4, 1))
         quads = np.concatenate([corners, z], -1).reshape(-1, 3)
         base = 4 * np.arange(n)[:, None]
-        faces = np.concatenate([base + [0, 2, 1], base + [0, 3, 2]])
+        faces = np.concatenate([base + np.array(triangle) for triangle in ((0, 2, 1), (0, 3, 2))])
         parts.append(Mesh(quads, faces, quads[:, :2] / unit))
     lid = np.column_stack([rings[-1][0], np.full(n, height)])
     parts.append(Mesh(lid, np.array(top, np.int64)[:, ::-1], lid[:, :2] / unit))
@@ -82,7 +87,7 @@ def turned(profile: Sequence[tuple[float, float]]) -> Mesh:
 
     Every pair of the profile is a crease; the top is closed.
     """
-    parts = [_frustum(low, high) for low, high in zip(profile, profile[1:], strict=False)]
+    parts = [_frustum(low, high) for low, high in itertools.pairwise(profile)]
     radius, height = profile[-1]
     if radius > 0:
         parts.append(_frustum((radius, height), (0.0, height)))
@@ -95,7 +100,9 @@ def _frustum(low: tuple[float, float], high: tuple[float, float]) -> Mesh:
     rings = [np.column_stack([radius * circle, np.full(TURNED_SIDES, z)]) for radius, z in (low, high)]
     i = np.arange(TURNED_SIDES)
     j, up = (i + 1) % TURNED_SIDES, TURNED_SIDES
-    faces = np.concatenate([np.stack([i, j + up, j], -1), np.stack([i, i + up, j + up], -1)])
+    # a ring of radius 0 is a point: no triangle has its side there
+    sides = [(low[0], np.stack([i, j + up, j], -1)), (high[0], np.stack([i, i + up, j + up], -1))]
+    faces = np.concatenate([triangles for radius, triangles in sides if radius > 1e-9])
     vertices = np.concatenate(rings)
     return Mesh(vertices, faces, np.zeros((len(vertices), 2)), smooth=True)
 
@@ -111,15 +118,14 @@ def tube(start: ArrayLike, end: ArrayLike, radii: tuple[float, float]) -> Mesh:
     frame = np.stack([side, np.cross(axis, side), axis])
     ball = [(radii[1] * np.cos(a), length + radii[1] * np.sin(a)) for a in np.linspace(0, np.pi / 2, 7)]
     solid = merge([_frustum((radii[0], 0.0), (radii[1], length)), _round(ball)])
-    # rows of `frame` are a right-handed basis of the left-handed window frame: no face turns over
-    return Mesh(solid.vertices @ frame + start, solid.faces, solid.uv, smooth=True)
+    return solid.moved(frame.T, start)
 
 
 def _round(profile: Sequence[tuple[float, float]]) -> Mesh:
     """As `turned`, without creases: neighbouring rings share their vertices."""
-    parts = [_frustum(low, high) for low, high in zip(profile, profile[1:], strict=False)]
+    parts = [_frustum(low, high) for low, high in itertools.pairwise(profile)]
     rings = np.concatenate([parts[0].vertices, *(part.vertices[TURNED_SIDES:] for part in parts[1:])])
-    faces = np.concatenate([parts[0].faces + k * TURNED_SIDES for k in range(len(parts))])
+    faces = np.concatenate([part.faces + k * TURNED_SIDES for k, part in enumerate(parts)])
     return Mesh(rings, faces, np.zeros((len(rings), 2)), smooth=True)
 
 
@@ -129,4 +135,4 @@ def slab(low: Sequence[float], high: Sequence[float]) -> Mesh:
     outline = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)
     mesh = extruded(outline, [(0, 1, 2), (0, 2, 3)], z1 - z0, 0.0, 1.0)
     uv = (mesh.uv - (x0, y0)) / (x1 - x0, y1 - y0)
-    return Mesh(mesh.vertices + (0.0, 0.0, z0), mesh.faces, uv)
+    return replace(mesh, uv=uv).moved(np.eye(3), (0.0, 0.0, z0))

@@ -122,6 +122,8 @@ def _dotted(where: str, key: str) -> str:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """`value` as a field of type `hint`: lists become tuples, mappings dataclasses, and the type is checked."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
