@@ -54,13 +54,13 @@ class StartDistribution:
 
     def __post_init__(self) -> None:
         wrong = [
-            f"start.{name} must be [low, high], whole numbers within 0..512, low below high; got {value}"
+            f"{name} must be [low, high], whole numbers within 0..512, low below high; got {value}"
             for name in ("agent_x", "agent_y", "block_x", "block_y")
             if not _is_range(value := getattr(self, name), 0, int(WINDOW_SIZE), whole=True)
         ]
         if not _is_range(self.angle, -2 * math.pi, 2 * math.pi, whole=False):
             wrong.append(
-                f"start.angle must be [low, high], radians within -2 pi..2 pi, low below high; got {self.angle}"
+                f"angle must be [low, high], radians within -2 pi..2 pi, low below high; got {self.angle}"
             )
         if wrong:
             raise BadInput("; ".join(wrong))

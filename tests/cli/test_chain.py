@@ -78,7 +78,7 @@ def test_simulate_takes_domains_by_turns_and_starts_from_the_configuration(cli, 
     assert np.abs(store.read("state")[[0, 2], 2:4] - 256).max() <= 26
     assert "start" in refused(cli("simulate", "two.zarr", *domains, *words[:-3], "max_steps=2", "size=32"))
     assert "Did you mean 'near_goal'" in refused(cli("simulate", "new.zarr", "start=near_gaol"))
-    assert "start.angle" in refused(cli("simulate", "new.zarr", "--source", "expert", "start.angle=[1,0]"))
+    assert "start: angle must be" in refused(cli("simulate", "new.zarr", "--source", "expert", "start.angle=[1,0]"))
 
 
 def test_photos_for_the_editor(cli, tmp_path):

@@ -86,10 +86,10 @@ def test_a_users_own_distribution(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ranges", "words"),
     [
-        ({"agent_x": (60, 50), "block_y": (0, 600)}, r"start.agent_x must be .* got \(60, 50\); start.block_y"),
+        ({"agent_x": (60, 50), "block_y": (0, 600)}, r"^agent_x must be .* got \(60, 50\); block_y must"),
         ({"agent_y": (10.5, 20)}, "whole numbers"),
-        ({"angle": (0.0, 7.0)}, r"start.angle must be .*-2 pi..2 pi"),
-        ({"block_x": (100,)}, "start.block_x"),
+        ({"angle": (0.0, 7.0)}, r"angle must be .*-2 pi..2 pi"),
+        ({"block_x": (100,)}, "block_x must"),
     ],
 )
 def test_wrong_ranges_are_listed(ranges: dict[str, tuple[float, ...]], words: str) -> None:
