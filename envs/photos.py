@@ -9,7 +9,6 @@ not at all, and the same call takes what is missing.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -150,7 +149,7 @@ def _read_corners(folder: Path) -> dict[str, Any]:
 
 
 def _write_photo(file: Path, image: NDArray[np.uint8]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}.part")
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     temporary.write_bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
     temporary.replace(file)

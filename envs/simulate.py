@@ -151,18 +151,19 @@ def _plan(settings: SimulateSettings) -> tuple[int, dict[str, Any]]:
     made_with = {key: value for key, value in asdict(settings).items() if key not in apart}
     if scenes := scene_records(settings.domains, settings.config_dir):
         made_with["scenes"] = scenes
-    available, more = EXPERT_EPISODES, ""
+    available, whose = EXPERT_EPISODES, ""
     if settings.replayed is not None:
+        _opened.cache_clear()  # the store may have grown since an earlier call
         store = _drawable(settings.replayed)
-        available, more = store.n_episodes, f"of {store.path}"
+        available, whose = store.n_episodes, f"of {store.path}"
         made_with["replayed_hash"] = store.content_hash()
     elif settings.source == RECORDED:
         recordings = _shipped()
-        available, more = recordings.n_episodes, "that were recorded; --source expert plans new ones"
+        available, whose = recordings.n_episodes, "that were recorded; --source expert plans new ones"
         digest = hashlib.blake2b(recordings.state.tobytes() + recordings.action.tobytes(), digest_size=16)
         made_with["recorded_hash"] = digest.hexdigest()
-    if more and settings.episodes is not None and settings.episodes > available:
-        raise BadInput(f"episodes must be at most the {available} {more}; got {settings.episodes}")
+    if whose and settings.episodes is not None and settings.episodes > available:
+        raise BadInput(f"episodes must be at most the {available} {whose}; got {settings.episodes}")
     return settings.episodes or available, json.loads(json.dumps(made_with))
 
 

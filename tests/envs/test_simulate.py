@@ -191,6 +191,14 @@ def test_replay_redraws_the_states_and_carries_the_rest(recorded: Path, tmp_path
     )
 
 
+def test_replay_of_a_store_that_grew(tmp_path: Path) -> None:
+    source, out = tmp_path / "source.zarr", tmp_path / "out.zarr"
+    for episodes in (1, 3):
+        simulate(source, SimulateSettings(episodes=episodes, size=8, max_steps=3))
+        simulate(out, SimulateSettings(source=f"replay:{source}", size=8), overwrite=True)
+        assert ReplayBuffer.open(out).n_episodes == episodes
+
+
 def test_replay_of_the_published_store(published_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "again.zarr"
     simulate(path, SimulateSettings(source=f"replay:{published_store}", episodes=1))
