@@ -10,6 +10,7 @@ Legend: state = (agent x, agent y, block x, block y, angle); S = size pixels; li
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import zlib
 from functools import cache, lru_cache
@@ -34,7 +35,6 @@ from sim2real_aug.progress import say
 
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
 LABEL_OF_SHAPE = {"block": BLOCK, "pusher": PUSHER}  # all else is the table
-SCENES_KEPT = 4
 VIEWS_KEPT = 8
 FIREFLY = 1.5  # times the median of the pixels around
 
@@ -64,9 +64,13 @@ def set_threads(count: int) -> None:
     importlib.import_module("drjit").set_thread_count(count)
 
 
-@lru_cache(maxsize=SCENES_KEPT)
+@lru_cache(maxsize=1)
 def pathtraced_renderer(name: str, config_dir: str | Path | None = None) -> PathtracedRenderer:
-    """The renderer of a scene by its name; kept, as a scene takes about a second to build."""
+    """The renderer of a scene by its name, kept until another is wanted.
+
+    A scene takes about a second to build, but each one that is alive slows the others: Dr.Jit's calls consider
+    the surfaces of all.
+    """
     return PathtracedRenderer(load_scene(name, config_dir))
 
 
@@ -135,7 +139,8 @@ class PathtracedRenderer:
         }
         place = self._mi.ScalarTransform4f().look_at(origin.tolist(), target.tolist(), UP.tolist())
         lens |= {"fov": film.fov, "fov_axis": "x", "to_world": place, "film": picture}
-        return self._mi.load_dict({**lens, "sampler": {"type": "multijitter", "sample_count": samples}})
+        sampler = "multijitter" if math.isqrt(samples) ** 2 == samples else "independent"
+        return self._mi.load_dict({**lens, "sampler": {"type": sampler, "sample_count": samples}})
 
     def _measure(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Labels and depth (S, S) at the pixels' centres, of what was placed last."""

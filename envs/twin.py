@@ -177,19 +177,19 @@ class Camera:
 class Samples:
     """Light paths a pixel of a frame and of a photo, and how often a path may bounce.
 
-    A count is a power of four: a square is what multijittered sampling needs (it has a third of the noise of
-    independent samples), and sums of powers of two come out the same to the last bit on any number of threads.
+    A count is a power of two: such sums come out the same to the last bit on any number of threads. Powers of four
+    are best: squares are multijittered, which has a third of the noise of independent samples.
     """
 
-    frame: int = 16
+    frame: int = 64
     photo: int = 64
     bounces: int = 4
 
     def __post_init__(self) -> None:
         for name in ("frame", "photo"):
             count = getattr(self, name)
-            if count not in (1, 4, 16, 64, 256, 1024):
-                raise BadInput(f"{name} must be a power of four, such as 16 or 64; got {count}")
+            if count < 1 or count & (count - 1):
+                raise BadInput(f"{name} must be a power of two, best of four, such as 16; got {count}")
         if self.bounces < 1:
             raise BadInput(f"bounces must be at least 1; got {self.bounces}")
 

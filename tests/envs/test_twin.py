@@ -78,7 +78,7 @@ def test_files_are_found_beside_the_scene_and_recorded_by_content(scenes: Path):
         ("block: {height: 10, bevel: 9}", "block: bevel must be at most half of the height"),
         ("lamps: [{position: [0, 0, 900], size: [5]}]", r"lamps\[0\].*"),
         ("camera: {position: [0, 0, 100]}", "camera.position must be 50 above all it sees"),
-        ("samples: {frame: 20}", "samples: frame must be a power of four"),
+        ("samples: {frame: 20}", "samples: frame must be a power of two"),
         ("goal: {style: dotted}", "goal: unknown goal style 'dotted'"),
         ("table: {x: [10, 600]}", "table: x must reach over the workspace, 0..512"),
         ("surroundings: {hdri: sky.exr}", "hdri: there is no file .*sky.exr"),
