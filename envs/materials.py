@@ -231,7 +231,7 @@ def _scratches(sheet: Sheet, count: int) -> Field:
         end = start + length * np.array([np.cos(turn), np.sin(turn)])
         ends = [tuple(int(v) for v in point) for point in (start, end)]
         cv2.line(canvas, ends[0], ends[1], int(sheet.rng.integers(50, 255)), 1, cv2.LINE_AA)
-    return canvas.astype(np.float32) / 255
+    return np.asarray(canvas / 255, np.float32)
 
 
 def _marble(sheet: Sheet) -> Field:

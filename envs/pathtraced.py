@@ -36,7 +36,8 @@ from sim2real_aug.progress import say
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
 LABEL_OF_SHAPE = {"block": BLOCK, "pusher": PUSHER}  # all else is the table
 VIEWS_KEPT = 8
-FIREFLY = 1.5  # times the median of the pixels around
+FIREFLY = 1.1  # times the brightest of the eight pixels around
+NEIGHBOURS = np.array([(1, 1, 1), (1, 0, 1), (1, 1, 1)], np.uint8)
 
 
 @cache
@@ -173,7 +174,11 @@ class PathtracedRenderer:
 
 
 def without_fireflies(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Light (H, W, 3) with the rare pixels that one lucky path made far brighter than all around set to these."""
+    """Light (H, W, 3) with the rare pixels that one lucky path made brighter than all eight around set to these.
+
+    A line or an edge has neighbours as bright as itself and stays.
+    """
+    brightest = cv2.dilate(light, NEIGHBOURS, borderType=cv2.BORDER_REFLECT_101)
+    lucky = (light > FIREFLY * brightest).any(-1, keepdims=True)
     around = np.stack([cv2.medianBlur(np.ascontiguousarray(plane), 3) for plane in np.moveaxis(light, -1, 0)], -1)
-    lucky = (light > FIREFLY * around + 0.05).any(-1, keepdims=True)
     return np.where(lucky, around, light)

@@ -23,7 +23,7 @@ from sim2real_aug.data.photos import read_photo
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import Photo, Renderer, make_renderer, scene_records
 from sim2real_aug.envs.starts import CLASSIC, MOST_DRAWS, StartDistribution, is_clear
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder, write_text_atomically
 from sim2real_aug.seeding import derive_seed
@@ -55,13 +55,7 @@ class PhotosSettings:
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"count": 1, "size": 8, "seed": 0}
-        wrong = [
-            f"{name} must be at least {bound}; got {getattr(self, name)}"
-            for name, bound in least.items()
-            if getattr(self, name) < bound
-        ]
-        if wrong:
+        if wrong := below_least(self, count=1, size=8):
             raise BadInput("; ".join(wrong))
         self.renderer()
 
@@ -73,12 +67,15 @@ class PhotosSettings:
 def take_photos(out: str | Path, settings: PhotosSettings, overwrite: bool = False) -> dict[str, Any]:
     """Take the photos that the folder `out` does not hold yet: 000.jpg, 001.jpg, ...; returns a summary.
 
-    Raises BadInput for a folder that was not made with these settings, unless `overwrite`, which removes
-    folders of photos that this function made and no others.
+    Raises BadInput for a folder that was not made with these settings or holds more photos, unless
+    `overwrite`, which removes folders of photos that this function made and no others.
     """
     made_with = {key: value for key, value in asdict(settings).items() if key not in ("count", "config_dir")}
     made_with["scenes"] = scene_records((settings.domain,), settings.config_dir)
     folder = RunFolder.open(out, OmegaConf.create(made_with), overwrite).path
+    held = sum(file.stem.isdecimal() for file in folder.glob("*.jpg"))
+    if held > settings.count:
+        raise BadInput(f"{folder} holds {held} photos already, more than the {settings.count} asked for; --overwrite?")
     corners = _read_corners(folder)
     renderer = settings.renderer()
     missing = [index for index in range(settings.count) if not _taken(folder, index, renderer, corners)]

@@ -25,7 +25,7 @@ from sim2real_aug.envs.coverage import coverage
 from sim2real_aug.envs.geometry import GOAL_POSE, WINDOW_SIZE
 from sim2real_aug.envs.physics import PushTPhysics, valid_state
 from sim2real_aug.envs.rendering import Renderer, make_renderer
-from sim2real_aug.envs.starts import CLASSIC, StartDistribution
+from sim2real_aug.envs.starts import CLASSIC, StartDistribution, load_start
 from sim2real_aug.errors import BadInput, unknown_name
 
 SUCCESS_THRESHOLD = 0.95
@@ -37,7 +37,8 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
 
     domain: as `make_renderer` takes it; with `randomized` every reset draws a new scene.
     image_size: pixels a side of observations; render_size: of what `render` returns.
-    start: where episodes start; config_dir: a folder of your own scenes, as --config-dir.
+    start: where episodes start, a distribution or its name as in configs/start, such as near_goal.
+    config_dir: a folder of your own scenes and starts, as --config-dir.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - gymnasium's own form
@@ -49,7 +50,7 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         image_size: int = 96,
         render_size: int = 512,
         render_mode: str | None = "rgb_array",
-        start: StartDistribution = CLASSIC,
+        start: StartDistribution | str = CLASSIC,
         config_dir: str | Path | None = None,
     ) -> None:
         if obs_type not in OBS_TYPES:
@@ -58,7 +59,8 @@ class PushTEnv(gymnasium.Env[Any, NDArray[np.float32]]):
             raise BadInput(f"render_mode must be 'rgb_array' or None; got {render_mode!r}")
         self.obs_type, self.domain = obs_type, domain
         self.image_size, self.render_size = image_size, render_size
-        self.render_mode, self.start, self.config_dir = render_mode, start, config_dir
+        self.render_mode, self.config_dir = render_mode, config_dir
+        self.start = load_start(start, config_dir) if isinstance(start, str) else start
         self.action_space = spaces.Box(0.0, WINDOW_SIZE, (2,), np.float32)
         self.observation_space = _observation_space(obs_type, image_size)
         self._physics = PushTPhysics()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,8 +94,10 @@ def load_recordings(path: str | Path | None = None) -> Recordings:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {field.name: stored[field.name] for field in fields(Recordings)}
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{path} holds no recordings ({error}); see python -m sim2real_aug.envs.recordings") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); give a file of recordings") from error
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:  # numpy's own words are of pickles
+        raise BadInput(f"{path} holds no recordings; see python -m sim2real_aug.envs.recordings") from error
     return Recordings(**{**arrays, "n_dropped": int(arrays["n_dropped"])})
 
 

@@ -64,8 +64,8 @@ def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = No
 
     Raises BadInput for an unknown domain or scene, MissingExtra for one whose extra is not installed.
     """
-    name, _, scene = domain.partition("/")
-    if name == "flat" and not scene:
+    name, slash, scene = domain.partition("/")
+    if name == "flat" and not slash:
         from sim2real_aug.envs.flat import FlatRenderer
 
         return FlatRenderer()
@@ -73,7 +73,7 @@ def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = No
         from sim2real_aug.envs.randomized import RandomizedRenderer
         from sim2real_aug.envs.scenes import sample_scene
 
-        if scene and not scene.isdecimal():
+        if slash and not scene.isdecimal():
             raise unknown_name("scene", domain, ["randomized", "randomized/0", "randomized/1"])
         return RandomizedRenderer(sample_scene(int(scene) if scene else seed))
     if name == "pathtraced":
@@ -83,9 +83,13 @@ def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = No
     raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N", "pathtraced/SCENE"])
 
 
+def is_pathtraced(domain: str) -> bool:
+    return domain.startswith("pathtraced/")
+
+
 def scene_records(domains: Iterable[str], config_dir: str | Path | None = None) -> dict[str, Any]:
     """What the path-traced scenes among `domains` hold, by name, as JSON has it: for what is made with them."""
-    names = [domain.removeprefix("pathtraced/") for domain in domains if domain.startswith("pathtraced/")]
+    names = [domain.removeprefix("pathtraced/") for domain in domains if is_pathtraced(domain)]
     if not names:
         return {}
     from sim2real_aug.envs.twin import scene_record

@@ -56,12 +56,13 @@ def expose(light: NDArray[np.float32], sensor: Sensor, rng: np.random.Generator)
     if sigma > 0.2:
         signal = cv2.GaussianBlur(signal, (0, 0), sigma)
     spread = np.sqrt(sensor.read_noise**2 + sensor.shot_noise**2 * signal.clip(0))
-    signal = signal + spread * rng.standard_normal(signal.shape, dtype=np.float32)
+    signal += spread * rng.standard_normal(signal.shape, dtype=np.float32)
     image = np.rint(develop(signal, sensor.contrast) * 255).astype(np.uint8)
     if sensor.jpeg_quality == 0:
         return image
     _, coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg_quality])
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def develop(signal: NDArray[np.float32], contrast: float) -> NDArray[np.float32]:

@@ -24,10 +24,10 @@ from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
 from sim2real_aug.envs.recorder import Episode, check_origin, draw_states, open_writer
 from sim2real_aug.envs.recordings import expert_episode, load_recordings
-from sim2real_aug.envs.rendering import make_renderer, scene_records
+from sim2real_aug.envs.rendering import is_pathtraced, make_renderer, scene_records
 from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.envs.workers import in_order
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import derive_seed
 
@@ -57,18 +57,13 @@ class SimulateSettings:
     def __post_init__(self) -> None:
         if self.source not in (RECORDED, EXPERT) and not self.replayed:
             raise unknown_name("source", self.source, [RECORDED, EXPERT, "replay:STORE"])
-        least = {"episodes": 1, "workers": 1, "size": 8, "max_steps": 1}
-        wrong = [
-            f"{name} must be at least {bound}; got {value}"
-            for name, bound in least.items()
-            if (value := getattr(self, name)) is not None and value < bound
-        ]
+        wrong = below_least(self, episodes=1, workers=1, size=8, max_steps=1)
         if self.zarr_format not in (2, 3):
             wrong.append(f"zarr_format must be 2 or 3; got {self.zarr_format}")
         if self.start != CLASSIC and self.source != EXPERT:
             wrong.append(f"start is for source=expert; the episodes of source={self.source} have their own")
-        if not self.domains:
-            wrong.append("domain must name at least one domain; got []")
+        if not self.domains or not all(isinstance(domain, str) for domain in self.domains):
+            wrong.append(f"domain must name at least one domain, such as flat or [flat, randomized]; got {self.domain}")
         if wrong:
             raise BadInput("; ".join(wrong))
         for domain in self.domains:
@@ -82,7 +77,7 @@ class SimulateSettings:
     @property
     def domains(self) -> tuple[str, ...]:
         """The domains that episodes are drawn in by turns."""
-        return (self.domain,) if isinstance(self.domain, str) else tuple(self.domain)
+        return tuple(self.domain) if isinstance(self.domain, list | tuple) else (self.domain,)
 
 
 def simulate(out: str | Path, settings: SimulateSettings, overwrite: bool = False) -> dict[str, Any]:
@@ -91,10 +86,12 @@ def simulate(out: str | Path, settings: SimulateSettings, overwrite: bool = Fals
     With several workers the calling script needs the usual `if __name__ == "__main__":`. Raises BadInput when
     `out` was not made with these settings, unless `overwrite`, and for a bad source.
     """
+    if settings.replayed is not None and Path(settings.replayed).resolve() == Path(out).resolve():
+        raise BadInput(f"{out} cannot be replayed onto itself; choose another path to write to")
     total, made_with = _plan(settings)
     if not overwrite and _packed(Path(out), total, made_with):
         say(f"{out} holds its {total} episodes already")
-        return summarize(out)
+        return summarise(out)
     with open_writer(out, COMMAND, made_with, settings.zarr_format, overwrite) as writer:
         done = writer.n_episodes
         if done > total:
@@ -107,7 +104,7 @@ def simulate(out: str | Path, settings: SimulateSettings, overwrite: bool = Fals
             for episode in _episodes(settings, range(done, total)):
                 writer.append_episode(episode)
                 bar.advance(1, f"{writer.n_frames} frames")
-    return summarize(out)
+    return summarise(out)
 
 
 def record_episode(settings: SimulateSettings, index: int) -> Episode:
@@ -128,7 +125,7 @@ def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> NDArra
     return draw_states(renderer, states, settings.size)
 
 
-def summarize(path: str | Path) -> dict[str, Any]:
+def summarise(path: str | Path) -> dict[str, Any]:
     """What a store that `simulate` made holds; shares of success and coverage where it recorded them."""
     buffer = ReplayBuffer.open(path)
     summary: dict[str, Any] = {"path": str(path), "episodes": buffer.n_episodes, "frames": buffer.n_frames}
@@ -216,5 +213,5 @@ def _opened(store: str) -> ReplayBuffer:
 
 
 def _episodes(settings: SimulateSettings, indices: range) -> Iterator[Episode]:
-    path_traced = any(domain.startswith("pathtraced/") for domain in settings.domains)
+    path_traced = any(map(is_pathtraced, settings.domains))
     return in_order(partial(record_episode, settings), indices, settings.workers, path_traced)

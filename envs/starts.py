@@ -1,6 +1,6 @@
 """Where episodes start: ranges from which agent and block are drawn, shipped by name in configs/start.
 
-    env = PushTEnv(start=load_start("near_goal"))
+    env = PushTEnv(start="near_goal")
 
 Legend: state = (agent x, agent y, block x, block y, angle), window units 0..512 and radians.
 """

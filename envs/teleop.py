@@ -24,9 +24,9 @@ from sim2real_aug.data.stores import is_zip
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
 from sim2real_aug.envs.recorder import Episode, EpisodeRecorder, draw_states, open_writer
 from sim2real_aug.envs.rendering import Renderer, make_renderer, scene_records
-from sim2real_aug.envs.simulate import summarize
+from sim2real_aug.envs.simulate import summarise
 from sim2real_aug.envs.starts import CLASSIC, StartDistribution
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.progress import say
 from sim2real_aug.seeding import derive_seed
 
@@ -58,12 +58,7 @@ class TeleopSettings:
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"episodes": 1, "size": 8, "max_steps": 1, "window": 128, "rate": 1}
-        wrong = [
-            f"{name} must be at least {bound}; got {value}"
-            for name, bound in least.items()
-            if (value := getattr(self, name)) < bound
-        ]
+        wrong = below_least(self, episodes=1, size=8, max_steps=1, window=128, rate=1)
         if self.zarr_format not in (2, 3):
             wrong.append(f"zarr_format must be 2 or 3; got {self.zarr_format}")
         if wrong:
@@ -141,7 +136,7 @@ def teleop(
     writer = open_writer(out, COMMAND, settings.made_with, settings.zarr_format, overwrite)
     if writer.n_episodes >= settings.episodes:
         say(f"{out} holds {writer.n_episodes} episodes already; a larger --episodes adds to them")
-        return {**summarize(out), "asked": settings.episodes}
+        return {**summarise(out), "asked": settings.episodes}
     try:
         side = _drawing_side(settings)
         while writer.n_episodes < settings.episodes:
@@ -155,7 +150,7 @@ def teleop(
         recorded = writer.n_episodes
         if not recorded:
             writer.discard()
-    found = summarize(out) if recorded else {"path": str(out), "episodes": 0, "frames": 0}
+    found = summarise(out) if recorded else {"path": str(out), "episodes": 0, "frames": 0}
     return {**found, "asked": settings.episodes}
 
 

@@ -101,7 +101,7 @@ def _many_colored(mi: Any, name: str, meshes: Sequence[Mesh], materials: Sequenc
     """One mesh of many in even materials, which a palette keeps in a row: one surface is faster than many."""
     places = (np.arange(len(meshes)) + 0.5) / len(meshes)
     colored = [
-        replace(mesh, uv=np.full_like(mesh.uv, 0.5) + (place - 0.5, 0.0))
+        replace(mesh, uv=np.broadcast_to((place, 0.5), mesh.uv.shape))
         for mesh, place in zip(meshes, places, strict=True)
     ]
     surface = {
@@ -128,7 +128,7 @@ def linear(color: Color) -> NDArray[np.float64]:
 def pusher_materials(pusher: Pusher) -> list[Material]:
     """One for each part of the pusher's mesh."""
     links = () if pusher.arm is None else pusher.arm.links
-    return [part.material for part in (*pusher.parts, *links)]
+    return [*(part.material for part in pusher.parts), *(link.material for link in links)]
 
 
 def textured(mi: Any, material: Material) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def _rgb(values: ArrayLike) -> dict[str, Any]:
 def _table(mi: Any, table: Table, goal: Goal) -> Any:
     low, high = np.array([table.x[0], table.y[0]]), np.array([table.x[1], table.y[1]])
     unit = TEXTURE_PIXELS / float((high - low).max())
-    sheet = paint(table.material, *(high - low).tolist(), unit)
+    width, height = (high - low).tolist()
+    sheet = paint(table.material, width, height, unit)
     mark_goal(sheet, goal, low, unit)
     mesh = slab((*low, -table.thickness), (*high, 0.0))
     return shape(mi, "table", mesh, _principled(_bitmap(mi, sheet), table.material.shading))

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
 from sim2real_aug.envs.rendering import make_renderer, scene_records
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
 from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes
 from sim2real_aug.progress import progress, say
@@ -50,9 +50,8 @@ class EvaluateSettings:
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("max_steps", 1), ("resamples", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise BadInput(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if wrong := below_least(self, episodes=1, max_steps=1, resamples=1, seed=0, picture_episodes=0):
+            raise BadInput("; ".join(wrong))
 
 
 def bootstrap_interval(

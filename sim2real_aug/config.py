@@ -22,7 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 from sim2real_aug.errors import BadInput, unknown_name
 
 T = TypeVar("T")
-_SPOKEN = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+_SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {  # how a type is spoken of, and what passes for it
+    float: ("a number", (int, float)),
+    int: ("a whole number", (int,)),
+    str: ("text", (str,)),
+    bool: ("true or false", (bool,)),
+}
 _config_dir: Path | None = None
 
 
@@ -95,13 +100,14 @@ def settings(cls: type[T], node: DictConfig | dict[str, Any], where: str = "") -
     where: the dotted key of the node, for messages. Raises BadInput that names the key: an unknown one (with the
     nearest there is), one that is missing, a value of the wrong type, or what `cls` itself refuses.
     """
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    if not isinstance(values, dict):
-        raise BadInput(f"{where or cls.__name__} must hold keys and values; got {values!r}")
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    if not isinstance(plain, dict):
+        raise BadInput(f"{where or cls.__name__} must hold keys and values; got {plain!r}")
+    values = {str(key): value for key, value in plain.items()}
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise unknown_name(f"{where or cls.__name__} key", str(key), fields)
+            raise unknown_name(f"{where or cls.__name__} key", key, fields)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
@@ -134,11 +140,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return settings(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
         return _convert_tuple(arguments, value, where)
-    accepted = {float: (int, float), int: int, str: str, bool: bool}.get(hint)
-    if accepted is not None and (
-        not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool)
-    ):
-        raise BadInput(f"{where} must be {_SPOKEN[hint]}; got {value!r}")
+    if hint in _SCALARS:
+        spoken, accepted = _SCALARS[hint]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+            raise BadInput(f"{where} must be {spoken}; got {value!r}")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -29,6 +29,15 @@ class Fault(Sim2RealError):
     """The run cannot go on, through no fault of the input."""
 
 
+def below_least(settings: object, **least: float) -> list[str]:
+    """A line for each attribute of `settings` that is less than `least` says; None is not set and passes."""
+    return [
+        f"{name} must be at least {bound}; got {value}"
+        for name, bound in least.items()
+        if (value := getattr(settings, name)) is not None and value < bound
+    ]
+
+
 def unknown_name(kind: str, name: str, accepted: Iterable[str]) -> BadInput:
     """The error for a name that is not one of `accepted`, with the nearest one."""
     names = sorted(accepted)

@@ -36,13 +36,21 @@ class RunFolder:
     def open(cls, path: str | Path, config: DictConfig, overwrite: bool = False) -> RunFolder:
         """Create the folder, or take it up again when it was made with the same `config`.
 
+        overwrite: remove what a run of the same kind, one whose configuration has the same keys, left there.
         Raises BadInput for a folder that is not a run or whose configuration differs.
         """
         from omegaconf import OmegaConf
 
         run = cls(Path(path))
         saved = run.path / "config.yaml"
-        if overwrite and saved.is_file():  # only a run is ever removed: --out may be a folder of the user's
+        if run.path.exists() and not run.path.is_dir():
+            raise BadInput(f"{run.path} is a file; choose a folder")
+        if overwrite and saved.is_file():
+            if not _same_keys(saved, config):  # --out may be a folder of the user's, or another command's run
+                raise BadInput(
+                    f"{run.path} holds a config.yaml with other keys than this command writes; "
+                    "--overwrite replaces its own runs only: choose another folder"
+                )
             shutil.rmtree(run.path)
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
@@ -97,6 +105,17 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")
+
+
+def _same_keys(saved: Path, config: DictConfig) -> bool:
+    """Whether `saved` is YAML with the top-level keys of `config`, whatever their values."""
+    from omegaconf import OmegaConf
+
+    try:
+        old = OmegaConf.load(saved)
+    except Exception:  # not YAML that omegaconf can read: the parsers raise many kinds
+        return False
+    return OmegaConf.is_dict(old) and set(old) == set(config)
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:

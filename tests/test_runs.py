@@ -36,6 +36,21 @@ def test_overwrite_starts_a_run_again(tmp_path: Path):
     assert RunFolder.open(tmp_path / "run", CONFIG, overwrite=True).metrics() == []
 
 
+def test_overwrite_removes_runs_of_its_own_kind_only(tmp_path: Path):
+    for text in ("seed: 1\n", "seed: 1\npolicy: {}\nmine: 2\n", "- a list\n", "{ no yaml"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(BadInput, match=r"other keys .* choose another folder"):
+            RunFolder.open(tmp_path, CONFIG, overwrite=True)
+        assert (tmp_path / "config.yaml").read_text() == text
+
+
+def test_a_file_is_no_folder(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("keep me")
+    for overwrite in (False, True):
+        with pytest.raises(BadInput, match=r"notes\.txt is a file; choose a folder"):
+            RunFolder.open(tmp_path / "notes.txt", CONFIG, overwrite)
+
+
 def test_rewind_drops_what_a_crash_left_behind(tmp_path: Path):
     run = RunFolder.open(tmp_path / "run", CONFIG)
     for step in (1, 2, 3):

@@ -37,7 +37,7 @@ def doctor(call: Call) -> Summary:
 
     Example: sim2real-aug doctor
     """
-    checks = [*_platform(), *_dependencies(), *_device(), _weights(), *_extras()]
+    checks = [*_platform(), *_dependencies(), *_device(), _weights(), *_extras(), *_path_tracer()]
     return {"ok": all(check["ok"] is not False for check in checks), "checks": checks}
 
 
@@ -111,3 +111,15 @@ def _extras() -> list[Summary]:
         found = "installed" if there else f"pip install 'sim2real-aug[{extra}]'"
         checks.append(_check(f"extra [{extra}]", found, there or None))
     return checks
+
+
+def _path_tracer() -> list[Summary]:
+    """Which variant of Mitsuba draws the domains pathtraced/SCENE; nothing without Mitsuba."""
+    from sim2real_aug.envs.mitsuba_variant import find_llvm, how_to_get_llvm, mitsuba_installed
+
+    if not mitsuba_installed():
+        return []
+    llvm = find_llvm()
+    if llvm is None:
+        return [_check("path tracer", f"scalar_rgb, about 5 times slower than with LLVM: {how_to_get_llvm()}", None)]
+    return [_check("path tracer", f"llvm_ad_rgb with LLVM {llvm.version} ({llvm.path})")]

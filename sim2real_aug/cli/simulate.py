@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sim2real_aug.cli.common import Call, Summary, command
+from sim2real_aug.cli.common import Call, Summary, command, location
 
 
 @command("simulate", config="simulate", writes=True)
 def simulate(
     call: Call,
-    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.zarr", help="The store to write.")],
     episodes: Annotated[int | None, typer.Option(help="How many episodes.")] = None,
     domain: Annotated[
         list[str] | None, typer.Option(help="flat, randomized, randomized/N, pathtraced/SCENE; several: by turns.")
@@ -33,9 +32,10 @@ def simulate(
     """
     drawn = domain[0] if domain and len(domain) == 1 else domain or None
     options = {"episodes": episodes, "domain": drawn, "source": source, "seed": seed, "workers": workers}
-    config = call.compose(options, out=out)
+    target = location(out)
+    config = call.compose(options, out=target)
     from sim2real_aug.config import settings
     from sim2real_aug.envs.simulate import SimulateSettings
     from sim2real_aug.envs.simulate import simulate as record
 
-    return record(out, settings(SimulateSettings, config), overwrite=call.overwrite)
+    return record(target, settings(SimulateSettings, config), overwrite=call.overwrite)

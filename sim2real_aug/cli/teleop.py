@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sim2real_aug.cli.common import Call, Summary, command
+from sim2real_aug.cli.common import Call, Summary, command, location
 
 
 @command("teleop", config="teleop", writes=True)
 def teleop(
     call: Call,
-    out: Annotated[Path, typer.Argument(metavar="OUT.zarr", help="The store to write, or to add to.")],
+    out: Annotated[str, typer.Argument(metavar="OUT.zarr", help="The store to write, or to add to.")],
     episodes: Annotated[int | None, typer.Option(help="How many episodes the store is to hold.")] = None,
     domain: Annotated[
         str | None, typer.Option(help="flat, randomized, randomized/N, or pathtraced/SCENE.")
@@ -27,7 +26,8 @@ def teleop(
 
     Example: sim2real-aug teleop demos.zarr --episodes 20
     """
-    config = call.compose({"episodes": episodes, "domain": domain, "seed": seed}, out=out)
+    target = location(out)
+    config = call.compose({"episodes": episodes, "domain": domain, "seed": seed}, out=target)
     from sim2real_aug.config import settings
     from sim2real_aug.envs.teleop import TeleopSettings
     from sim2real_aug.envs.teleop import teleop as record
@@ -36,6 +36,6 @@ def teleop(
     chosen = settings(TeleopSettings, config)
     window = PygameWindow(chosen.window, chosen.rate)
     try:
-        return record(out, chosen, window, overwrite=call.overwrite)
+        return record(target, chosen, window, overwrite=call.overwrite)
     finally:
         window.close()

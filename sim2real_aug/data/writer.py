@@ -71,12 +71,15 @@ class ReplayBufferWriter:
         for place in {target, folder}:
             refuse_existing(place, overwrite)
             remove_store(place)
-        group = create_group(folder, zarr_format)
-        group.attrs.update(dict(attrs or {}))  # first: they say what a store that is cut off here was to be
+        begun = folder.with_name(f".{folder.name}.begun")  # a crash here leaves nothing at `path`
+        remove_store(begun)
+        group = create_group(begun, zarr_format)
+        group.attrs.update(dict(attrs or {}))
         group.create_group("data")
         meta = group.create_group("meta")
         create_array(meta, "episode_ends", (0,), np.dtype(np.int64), EPISODE_ENDS_CHUNK)
-        return cls(target, folder, group, chunk_frames)
+        begun.rename(folder)
+        return cls(target, folder, zarr.open_group(LocalStore(folder), mode="r+"), chunk_frames)
 
     @classmethod
     def resume(cls, path: str | Path, chunk_frames: int = CHUNK_FRAMES) -> ReplayBufferWriter:

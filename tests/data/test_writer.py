@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
+from sim2real_aug.data import writer as writer_module
 from sim2real_aug.data.convert import convert
 from sim2real_aug.errors import BadInput
 
@@ -55,6 +56,20 @@ def test_zarr_2_documents_are_diffusion_policys(store: Path) -> None:
         "1.0",
         "2.0",
     ]
+
+
+def test_a_crash_while_a_store_begins_leaves_nothing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(writer_module, "create_array", crash)
+        ReplayBufferWriter.create(tmp_path / "x.zarr")
+    assert not (tmp_path / "x.zarr").exists()
+    ReplayBufferWriter.create(tmp_path / "x.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.zarr"]
 
 
 def test_existing_store_is_kept(store: Path) -> None:

@@ -112,6 +112,16 @@ def test_a_state_gives_the_same_pixels_whatever_was_drawn_before_and_on_any_thre
     assert np.abs(first.astype(int) - renderer.image(STATES[1], 48)).max() > 20
 
 
+def test_a_firefly_goes_and_a_line_stays():
+    light = np.full((9, 9, 3), 0.2, np.float32)
+    light[4] = 0.9  # a bright line
+    light[1, 2] = 3.0  # one lucky pixel
+    light[7, 3] = (0.2, 0.2, 1.5)
+    cleaned = pathtraced.without_fireflies(light)
+    np.testing.assert_array_equal(cleaned[4], light[4])
+    np.testing.assert_allclose(np.delete(cleaned, 4, axis=0), 0.2)
+
+
 def test_a_photo_rectified_by_its_corners_is_the_frame():
     renderer = pathtraced_renderer("cutting_mat")
     size = 3 * SIZE

@@ -144,6 +144,13 @@ def test_nothing_existing_is_lost(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="not a run folder"):
             take_photos(mine, made, overwrite)
     assert content(mine) == {"bench.jpg": b"precious"}
+    take_photos(tmp_path / "p", PhotosSettings(domain="flat", count=2, size=32))
+    with pytest.raises(BadInput, match="holds 2 photos already, more than the 1 asked for"):
+        take_photos(tmp_path / "p", made)
+    (mine / "config.yaml").write_text("seed: 0")
+    with pytest.raises(BadInput, match="its own runs only"):
+        take_photos(mine, made, overwrite=True)
+    assert (mine / "bench.jpg").exists()
     take_photos(tmp_path / "p", PhotosSettings(domain="flat", count=1, size=32, seed=1), overwrite=True)
     assert content(tmp_path / "p") != before
 

@@ -108,11 +108,15 @@ def test_the_command_writes_the_same_file_again(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(shipped: Recordings, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"0 to {SHIPPED_EPISODES - 1}; got {SHIPPED_EPISODES}"):
         shipped.episode(SHIPPED_EPISODES)
-    with pytest.raises(BadInput, match="holds no recordings"):
+    with pytest.raises(BadInput, match=r"nowhere.npz cannot be read \(No such file"):
         load_recordings(tmp_path / "nowhere.npz")
     np.savez(tmp_path / "other.npz", state=np.zeros((3, 5)))
-    with pytest.raises(BadInput, match="holds no recordings"):
-        load_recordings(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros((3, 5)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
+    (tmp_path / "empty.npz").touch()
+    for name in ("other.npz", "array.npy", "cut.npz", "empty.npz"):
+        with pytest.raises(BadInput, match=f"{name} holds no recordings"):
+            load_recordings(tmp_path / name)
     with pytest.raises(BadInput, match=r"action must have shape \(1, 2\); got \(2, 2\)"):
         Recordings(
             np.zeros((1, 5)), np.zeros((2, 2)), np.zeros((1, 1)), np.zeros((1, 1)), np.array([1]), 0

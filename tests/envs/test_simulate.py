@@ -199,6 +199,14 @@ def test_replay_of_a_store_that_grew(tmp_path: Path) -> None:
         assert ReplayBuffer.open(out).n_episodes == episodes
 
 
+def test_a_store_is_not_replayed_onto_itself(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(recorded)
+    monkeypatch.chdir(recorded.parent)
+    with pytest.raises(BadInput, match="cannot be replayed onto itself"):
+        simulate(recorded, SimulateSettings(source=f"replay:./{recorded.name}"), overwrite=True)
+    assert content(recorded) == before
+
+
 def test_replay_of_the_published_store(published_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "again.zarr"
     simulate(path, SimulateSettings(source=f"replay:{published_store}", episodes=1))
@@ -248,6 +256,10 @@ def test_a_packed_store_is_finished(tmp_path: Path) -> None:
         ({"zarr_format": 4}, "2 or 3"),
         ({"domain": ("flat", "randomised")}, "Did you mean 'randomized'"),
         ({"domain": ()}, "at least one domain"),
+        ({"domain": 3}, "at least one domain.*got 3"),
+        ({"domain": ["flat", 3]}, "at least one domain.*got .*3"),
+        ({"domain": None}, "at least one domain.*got None"),
+        ({"domain": "randomized/"}, "unknown scene 'randomized/'"),
         ({"start": StartDistribution(legacy=False)}, "start is for source=expert"),
     ],
 )

@@ -78,7 +78,9 @@ def test_near_goal_is_near_the_goal() -> None:
 def test_a_users_own_distribution(tmp_path: Path) -> None:
     (tmp_path / "start").mkdir()
     (tmp_path / "start/corner.yaml").write_text("agent_x: [30, 60]\nlegacy: false\n")
-    assert load_start("corner", tmp_path) == StartDistribution(agent_x=(30, 60), legacy=False)
+    corner = StartDistribution(agent_x=(30, 60), legacy=False)
+    assert load_start("corner", tmp_path) == corner
+    assert PushTEnv(start="corner", config_dir=tmp_path).start == corner
     with pytest.raises(BadInput, match=r"unknown start 'near_gaol'\. Did you mean 'near_goal'"):
         load_start("near_gaol")
 
