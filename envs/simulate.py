@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -72,7 +73,9 @@ class SimulateSettings:
     @property
     def replayed(self) -> str | None:
         """The store whose states are drawn anew, if any."""
-        return (self.source.startswith(REPLAY) and self.source.removeprefix(REPLAY)) or None
+        if not self.source.startswith(REPLAY):
+            return None
+        return os.path.expanduser(self.source.removeprefix(REPLAY)) or None  # shells expand no ~ after a colon
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -207,6 +207,13 @@ def test_a_store_is_not_replayed_onto_itself(recorded: Path, monkeypatch: pytest
     assert content(recorded) == before
 
 
+def test_a_replayed_store_may_be_in_the_home_folder(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(recorded.parent))
+    assert simulate(tmp_path / "o.zarr", SimulateSettings(source="replay:~/three.zarr", size=8))["episodes"] == 3
+
+
 def test_replay_of_the_published_store(published_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "again.zarr"
     simulate(path, SimulateSettings(source=f"replay:{published_store}", episodes=1))
