@@ -56,6 +56,11 @@ def find_llvm() -> Llvm | None:
     return max(fitting, key=lambda llvm: (llvm.version, llvm.path), default=None)
 
 
+def variant() -> str:
+    """The variant of Mitsuba that can run here, by its own name."""
+    return "scalar_rgb" if find_llvm() is None else "llvm_ad_rgb"
+
+
 def how_to_get_llvm() -> str:
     return HOW_TO_GET.get(sys.platform, "install LLVM 17 or later") + f", or name the library in {PATH_VARIABLE}"
 

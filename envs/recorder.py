@@ -20,6 +20,7 @@ from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import Renderer
 from sim2real_aug.errors import BadInput
+from sim2real_aug.runs import differing_keys
 
 Episode = dict[str, NDArray[Any]]
 ROWS = ("state", "action", "keypoint", "n_contacts", "coverage")
@@ -83,8 +84,7 @@ def check_origin(
     """Raises BadInput unless a store with root attributes `attrs` was made by `command` with these settings."""
     if command not in attrs:
         raise BadInput(f"{out} exists and was not made by {command}; choose another path, or --overwrite")
-    old = attrs[command]
-    changed = [key for key in made_with if old.get(key) != made_with[key]]
+    changed = differing_keys({key: attrs[command].get(key) for key in made_with}, dict(made_with))
     if changed:
         raise BadInput(
             f"{out} was made with another {', '.join(changed)}; choose another path, or --overwrite"

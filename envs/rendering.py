@@ -88,10 +88,14 @@ def is_pathtraced(domain: str) -> bool:
 
 
 def scene_records(domains: Iterable[str], config_dir: str | Path | None = None) -> dict[str, Any]:
-    """What the path-traced scenes among `domains` hold, by name, as JSON has it: for what is made with them."""
+    """What the path-traced scenes among `domains` hold, by name, as JSON has it: for what is made with them.
+
+    The variant of the path tracer is among it: another one gives the same picture with other noise.
+    """
     names = [domain.removeprefix("pathtraced/") for domain in domains if is_pathtraced(domain)]
     if not names:
         return {}
+    from sim2real_aug.envs.mitsuba_variant import variant
     from sim2real_aug.envs.twin import scene_record
 
-    return {name: scene_record(name, config_dir) for name in names}
+    return {name: {**scene_record(name, config_dir), "variant": variant()} for name in names}

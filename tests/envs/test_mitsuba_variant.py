@@ -6,6 +6,7 @@ import pytest
 
 from sim2real_aug.envs import mitsuba_variant
 from sim2real_aug.envs.mitsuba_variant import PATH_VARIABLE, Llvm, find_llvm
+from sim2real_aug.envs.rendering import scene_records
 
 
 @pytest.fixture
@@ -38,3 +39,12 @@ def test_the_environment_goes_before_what_is_found(libraries, monkeypatch: pytes
     assert find_llvm() == Llvm(str(folder / "libLLVM.so.18.1"), 18)
     monkeypatch.setenv(PATH_VARIABLE, str(folder / "nowhere.so"))
     assert find_llvm() is None
+
+
+def test_what_is_drawn_records_the_variant(libraries):
+    folder = libraries("libLLVM.so.19.1")
+    fast = scene_records(["flat", "pathtraced/oak"])["oak"]
+    (folder / "libLLVM.so.19.1").unlink()
+    slow = scene_records(["pathtraced/oak"])["oak"]
+    assert {key for key in fast if fast[key] != slow[key]} == {"variant"}
+    assert (fast["variant"], slow["variant"]) == ("llvm_ad_rgb", "scalar_rgb")
