@@ -25,8 +25,8 @@ def simulate(
 ) -> Summary:
     """Draw Push-T episodes in a simulated domain.
 
-    By default those that ship with the package. With --source expert new ones are planned, with
-    --source replay:STORE the states of a store are drawn anew.
+    By default those that ship with the package. With --source expert new ones are planned, from
+    start=classic, wide or near_goal; with --source replay:STORE the states of a store are drawn anew.
 
     Example: sim2real-aug simulate sim.zarr --episodes 200
     """
