@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--scene", action="append")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--plain", action="store_true", help="frames/s of the first scene with 32 samples, no more")
+    parser.add_argument(
+        "--plain", action="store_true", help="frames/s of the first scene with 32 samples, no more"
+    )
     arguments = parser.parse_args()
     names = arguments.scene or scene_names()
     if arguments.plain:
@@ -87,7 +89,9 @@ def main() -> None:
     for name in names:
         speed = {f"frames_per_second_{n}": frames_per_second(name, n, arguments.frames) for n in (32, 64)}
         scenes[name] = {**speed, "seconds_per_photo": seconds_per_photo(name)}
-        print(name, {key: round(value, 2) for key, value in scenes[name].items()}, file=sys.stderr, flush=True)
+        print(
+            name, {key: round(value, 2) for key, value in scenes[name].items()}, file=sys.stderr, flush=True
+        )
     slowest = min(scene["frames_per_second_32"] for scene in scenes.values())
     result = {
         "variant": mitsuba().variant(),

@@ -23,7 +23,9 @@ Points = NDArray[np.float64]
 
 UP = np.array([0.0, 1.0, 0.0])  # of a picture, in the world: away from the workspace's lower edge
 FULL_FRAME = 36.0  # mm: width of the film that focal lengths are given for
-WORKSPACE = np.array([(0, 0, 0), (WINDOW_SIZE, 0, 0), (WINDOW_SIZE, WINDOW_SIZE, 0), (0, WINDOW_SIZE, 0)], float)
+WORKSPACE = np.array(
+    [(0, 0, 0), (WINDOW_SIZE, 0, 0), (WINDOW_SIZE, WINDOW_SIZE, 0), (0, WINDOW_SIZE, 0)], float
+)
 
 
 @dataclass(frozen=True)

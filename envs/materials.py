@@ -74,7 +74,9 @@ class Material:
     def shading(self) -> Shading:
         """The kind's, with what was set here."""
         own = KINDS[self.kind].shading if self.kind in KINDS else Shading(0.6)
-        typed = {name: getattr(self, name) for name in ("roughness", "metallic") if getattr(self, name) is not None}
+        typed = {
+            name: getattr(self, name) for name in ("roughness", "metallic") if getattr(self, name) is not None
+        }
         return replace(own, **typed)
 
 

@@ -62,7 +62,9 @@ def variant() -> str:
 
 
 def how_to_get_llvm() -> str:
-    return HOW_TO_GET.get(sys.platform, "install LLVM 17 or later") + f", or name the library in {PATH_VARIABLE}"
+    return (
+        HOW_TO_GET.get(sys.platform, "install LLVM 17 or later") + f", or name the library in {PATH_VARIABLE}"
+    )
 
 
 def _candidates() -> Iterator[Path]:

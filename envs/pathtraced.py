@@ -35,7 +35,6 @@ from sim2real_aug.progress import say
 
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
 LABEL_OF_SHAPE = {"block": BLOCK, "pusher": PUSHER}  # all else is the table
-VIEWS_KEPT = 8
 FIREFLY = 1.1  # times the brightest of the eight pixels around
 NEIGHBOURS = np.array([(1, 1, 1), (1, 0, 1), (1, 1, 1)], np.uint8)
 
@@ -83,12 +82,13 @@ class PathtracedRenderer:
         self._mi = mitsuba()
         self._world = build_world(self._mi, scene)
         self._parameters = self._mi.traverse(self._world)
-        self._sensor = lru_cache(maxsize=VIEWS_KEPT)(self._make_sensor)
+        self._sensors: dict[tuple[Any, ...], Any] = {}
 
     def image(self, state: ArrayLike, size: int = 96) -> NDArray[np.uint8]:
         view = RectifiedView.of(self.scene.camera.position, size)
         place = (*view.centre, view.height)
-        return self._draw(state, self._sensor(view.film, (size, size), place, view.centre, self.scene.samples.frame))
+        sensor = self._sensor(view.film, (size, size), place, view.centre, self.scene.samples.frame)
+        return self._draw(state, sensor)
 
     def render(self, state: ArrayLike, size: int = 96) -> Rendering:
         image = self.image(state, size)
@@ -112,6 +112,12 @@ class PathtracedRenderer:
         seed = zlib.crc32(values.tobytes())
         light = self._mi.render(self._world, sensor=sensor, seed=seed)
         return expose(without_fireflies(np.array(light)), self.scene.sensor, np.random.default_rng(seed))
+
+    def _sensor(self, *view: Any) -> Any:
+        """As `_make_sensor`, kept."""
+        if view not in self._sensors:
+            self._sensors[view] = self._make_sensor(*view)
+        return self._sensors[view]
 
     def _make_sensor(
         self,
@@ -180,5 +186,7 @@ def without_fireflies(light: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     brightest = cv2.dilate(light, NEIGHBOURS, borderType=cv2.BORDER_REFLECT_101)
     lucky = (light > FIREFLY * brightest).any(-1, keepdims=True)
-    around = np.stack([cv2.medianBlur(np.ascontiguousarray(plane), 3) for plane in np.moveaxis(light, -1, 0)], -1)
+    around = np.stack(
+        [cv2.medianBlur(np.ascontiguousarray(plane), 3) for plane in np.moveaxis(light, -1, 0)], -1
+    )
     return np.where(lucky, around, light)

@@ -84,7 +84,9 @@ class Part:
 
     def __post_init__(self) -> None:
         if len(self.profile) < 2 or min(min(pair) for pair in self.profile) < 0:
-            raise BadInput(f"profile must be two or more pairs [radius, height], none negative; got {self.profile}")
+            raise BadInput(
+                f"profile must be two or more pairs [radius, height], none negative; got {self.profile}"
+            )
 
 
 @dataclass(frozen=True)
@@ -216,13 +218,19 @@ class TwinScene:
             raise unknown_name("split", self.split, SPLITS)
         low, high = self.highest, self.camera.position[2]
         if high < low + 50:
-            raise BadInput(f"camera.position must be 50 above all it sees ({low:g} high); its height is {high:g}")
+            raise BadInput(
+                f"camera.position must be 50 above all it sees ({low:g} high); its height is {high:g}"
+            )
 
     @property
     def highest(self) -> float:
         """Height of the tallest thing that moves."""
         parts = [height for part in self.pusher.parts for _, height in part.profile]
-        links = [] if self.pusher.arm is None else [link.height + max(link.radii) for link in self.pusher.arm.links]
+        links = (
+            []
+            if self.pusher.arm is None
+            else [link.height + max(link.radii) for link in self.pusher.arm.links]
+        )
         return max(self.block.height, *parts, *links)
 
 
@@ -242,7 +250,9 @@ def load_scene(name: str, config_dir: str | Path | None = None) -> TwinScene:
     Raises BadInput for an unknown scene, and for any key or value in it that makes no sense.
     """
     if name not in scene_names(config_dir):
-        raise unknown_name("scene", f"pathtraced/{name}", [f"pathtraced/{n}" for n in scene_names(config_dir)])
+        raise unknown_name(
+            "scene", f"pathtraced/{name}", [f"pathtraced/{n}" for n in scene_names(config_dir)]
+        )
     config = compose(f"scene/{name}", config_dir=None if config_dir is None else Path(config_dir))
     values = OmegaConf.to_container(config.scene, resolve=True)
     try:

@@ -189,7 +189,9 @@ def _surroundings(mi: Any, light: Surroundings) -> dict[str, Any]:
     if light.hdri is None:
         return {"type": "constant", "radiance": _rgb(light.strength * tint)}
     try:
-        values = np.array(mi.Bitmap(light.hdri).convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, False))
+        values = np.array(
+            mi.Bitmap(light.hdri).convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.Float32, False)
+        )
     except (RuntimeError, OSError) as error:
         raise BadInput(f"surroundings.hdri {light.hdri} cannot be read as an .exr or .hdr picture") from error
     upper = float(values[: max(1, len(values) // 2)].mean())
@@ -197,7 +199,11 @@ def _surroundings(mi: Any, light: Surroundings) -> dict[str, Any]:
         raise BadInput(f"surroundings.hdri {light.hdri}: its upper half is dark; there is no light to scale")
     turn = mi.ScalarTransform4f().rotate([0, 0, 1], light.rotation)
     upright = turn @ mi.ScalarTransform4f().rotate([1, 0, 0], 90)  # Mitsuba's panoramas have y up
-    return {"type": "envmap", "bitmap": mi.Bitmap(values * (light.strength / upper) * tint), "to_world": upright}
+    return {
+        "type": "envmap",
+        "bitmap": mi.Bitmap(values * (light.strength / upper) * tint),
+        "to_world": upright,
+    }
 
 
 def _lamp(mi: Any, lamp: Lamp) -> dict[str, Any]:

@@ -121,5 +121,9 @@ def _path_tracer() -> list[Summary]:
         return []
     llvm = find_llvm()
     if llvm is None:
-        return [_check("path tracer", f"scalar_rgb, about 5 times slower than with LLVM: {how_to_get_llvm()}", None)]
+        return [
+            _check(
+                "path tracer", f"scalar_rgb, about 5 times slower than with LLVM: {how_to_get_llvm()}", None
+            )
+        ]
     return [_check("path tracer", f"llvm_ad_rgb with LLVM {llvm.version} ({llvm.path})")]

@@ -9,7 +9,9 @@ Group normalisation sees other statistics in a whole frame than in a crop, so th
 whole frames, the encoder (and so every latent) held fixed.
 
 Loss: weighted L1 + gradient L1 (edges carry the pose) + a small KL, as latent diffusion's autoencoder has; no
-perceptual or adversarial term.
+perceptual or adversarial term. It is trained in the principal axes of the pixels' colours, scaled to equal spread: in
+RGB the axis from green to magenta has a fortieth of the brightness' variance and was learned last or never. The axes
+are then folded into the first and the last convolution, so that what ships takes and gives RGB.
 """
 
 from __future__ import annotations
@@ -32,6 +34,33 @@ CROP = 48
 KL_WEIGHT = 1e-5
 GRADIENT_WEIGHT = 1.0
 OBJECT_WEIGHT = 5.0
+AXIS_PIXELS = 20000
+AXIS_SPREAD = 0.5  # about what the brightness of RGB in [-1, 1] has
+
+
+def color_axes(images: NDArray[np.uint8], rng: np.random.Generator) -> Tensor:
+    """(3, 3): RGB in [-1, 1] → the principal axes of the colours of `images` (N, H, W, 3), a standard deviation of
+    AXIS_SPREAD along each.
+    """
+    pick = tuple(rng.integers(n, size=AXIS_PIXELS) for n in images.shape[:3])
+    variance, axes = np.linalg.eigh(np.cov(images[pick].astype(np.float64).T / 127.5))
+    return torch.from_numpy(AXIS_SPREAD * (axes / np.sqrt(variance)).T).float()
+
+
+def along(axes: Tensor, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in other colour axes (3, 3)."""
+    return torch.einsum("ij,bjhw->bihw", axes.to(images), images)
+
+
+@torch.no_grad()
+def fold_color_axes(vae: AutoencoderKL, axes: Tensor) -> None:
+    """Make of an autoencoder of `along(axes, x)` one of x, exactly: axes go into its first and last convolution."""
+    first, last = vae.encoder.conv_in, vae.decoder.conv_out
+    to_axes = axes.to(first.weight)
+    to_rgb = torch.linalg.inv(to_axes)
+    first.weight.copy_(torch.einsum("ojhw,ji->oihw", first.weight, to_axes))
+    last.weight.copy_(torch.einsum("ij,jchw->ichw", to_rgb, last.weight))
+    last.bias.copy_(to_rgb @ last.bias)
 
 
 def build_autoencoder(
@@ -75,11 +104,14 @@ def draw_crops(rng: np.random.Generator, frames: FrameGroups, count: int) -> tup
     return to_images(np.stack(images)) * 2 - 1, object_weight(np.stack(labels))
 
 
-def autoencoder_loss(vae: AutoencoderKL, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
-    """The loss of one random batch of crops."""
+def autoencoder_loss(
+    vae: AutoencoderKL, frames: FrameGroups, batch_size: int, axes: Tensor, device: torch.device
+) -> Loss:
+    """The loss of one random batch of crops in the colour axes (3, 3)."""
 
     def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        target, weight = (tensor.to(device) for tensor in draw_crops(draw.numpy, frames, batch_size))
+        crops, weight = (tensor.to(device) for tensor in draw_crops(draw.numpy, frames, batch_size))
+        target = along(axes, crops)
         posterior = vae.encode(target).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=draw.torch).to(device)
         output = vae.decode(posterior.mean + posterior.std * noise).sample
@@ -95,15 +127,18 @@ def object_weight(labels: NDArray[np.uint8]) -> Tensor:
     return 1 + (OBJECT_WEIGHT - 1) * torch.from_numpy(labels != 0)[:, None].float()
 
 
-def decoder_loss(vae: AutoencoderKL, frames: FrameGroups, latents: Tensor, batch_size: int) -> Loss:
-    """The loss of decoding the latents (G, V, K, C, h, w) of a batch of whole frames."""
+def decoder_loss(
+    vae: AutoencoderKL, frames: FrameGroups, latents: Tensor, batch_size: int, axes: Tensor
+) -> Loss:
+    """The loss, in the colour axes (3, 3), of decoding the latents (G, V, K, C, h, w) of a batch of whole frames."""
 
     def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         pick = tuple(draw.numpy.integers(n, size=batch_size) for n in frames.images.shape[:3])
         target = to_images(frames.images[pick], vae.device) * 2 - 1
         output = vae.decode(latents[pick].to(vae.device).float()).sample
         weight = object_weight(frames.labels[pick]).to(vae.device)
-        return reconstruction_loss(output, target, weight), {"mse": F.mse_loss(output, target)}
+        value = reconstruction_loss(along(axes, output), along(axes, target), weight)
+        return value, {"mse": F.mse_loss(output, target)}
 
     return loss
 

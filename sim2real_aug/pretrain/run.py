@@ -25,8 +25,10 @@ from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.autoencoder import (
     autoencoder_loss,
     build_autoencoder,
+    color_axes,
     decoder_loss,
     encode_frames,
+    fold_color_axes,
     set_scaling_factor,
 )
 from sim2real_aug.pretrain.editor import (
@@ -88,12 +90,19 @@ def train_autoencoder(
     )
     vae = vae.to(device, memory_format=torch.channels_last)
     fitting = settings(FitSettings, part.fit)
-    fit("autoencoder", vae, autoencoder_loss(vae, frames, fitting.batch_size, device), fitting, run,
-        config.seed, config.bf16)  # fmt: skip
+    axes = frame_color_axes(config, frames)
+    loss = autoencoder_loss(vae, frames, fitting.batch_size, axes, device)
+    fit("autoencoder", vae, loss, fitting, run, config.seed, config.bf16)
+    fold_color_axes(vae, axes)
     flat = frames.images.reshape(-1, *frames.images.shape[-3:])
     chosen = numpy_generator(config.seed, "scaling factor").integers(len(flat), size=SCALING_FRAMES)
     set_scaling_factor(vae, to_images(flat[chosen], device) * 2 - 1)
     return vae.requires_grad_(False).eval()
+
+
+def frame_color_axes(config: DictConfig, frames: FrameGroups) -> Tensor:
+    flat = frames.images.reshape(-1, *frames.images.shape[-3:])
+    return color_axes(flat, numpy_generator(config.seed, "colour axes"))
 
 
 def train_decoder(
@@ -101,7 +110,7 @@ def train_decoder(
 ) -> None:
     fitting = settings(FitSettings, config.decoder.fit)
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
-    loss = decoder_loss(vae, frames, latents, fitting.batch_size)
+    loss = decoder_loss(vae, frames, latents, fitting.batch_size, frame_color_axes(config, frames))
     fit("decoder", decoder, loss, fitting, run, config.seed, config.bf16)
     vae.requires_grad_(False).eval()
 

@@ -39,9 +39,14 @@ def test_a_photo_from_straight_above_is_the_table_to_scale():
 
 
 @given(st.tuples(coordinate, coordinate), st.floats(0, 60))
-def test_rectifying_a_photo_by_its_corners_gives_the_rectified_view(point: tuple[float, float], height: float):
+def test_rectifying_a_photo_by_its_corners_gives_the_rectified_view(
+    point: tuple[float, float], height: float
+):
     position = (230.0, 420.0, 1000.0)
-    photo, frame = PhotoView(position, (256.0, 240.0), 45.0, 640, 480), RectifiedView(position[:2], 1000.0, 96)
+    photo, frame = (
+        PhotoView(position, (256.0, 240.0), 45.0, 640, 480),
+        RectifiedView(position[:2], 1000.0, 96),
+    )
     matrix = cv2.getPerspectiveTransform(photo.corners, np.float32([(0, 0), (96, 0), (96, 96), (0, 96)]))
     pixel = np.append(photo.project(np.array([[*point, height]]))[0], 1.0)
     rectified = matrix @ pixel

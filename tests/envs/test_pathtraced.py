@@ -72,7 +72,9 @@ def test_mask_and_depth_are_those_of_the_corners_projected_by_hand(name: str, st
     assert (mask <= wider).all()
     assert (narrower <= mask).all()
     height = scene.camera.position[2]
-    np.testing.assert_allclose(drawn.depth[drawn.masks["table"] | drawn.masks["goal"]].max(), height, atol=0.01)
+    np.testing.assert_allclose(
+        drawn.depth[drawn.masks["table"] | drawn.masks["goal"]].max(), height, atol=0.01
+    )
     on_top = drawn.depth[mask].min()
     np.testing.assert_allclose(on_top, height - scene.block.height, atol=0.01)
 

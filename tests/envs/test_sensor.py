@@ -16,7 +16,9 @@ def taken(light: float | np.ndarray, size: int = 32, **changes: object) -> np.nd
 
 def test_the_curve_is_srgbs_below_the_shoulder():
     # IEC 61966-2-1: 0.2140 linear is 0.5 coded; 0.0025 lies on the straight part, 12.92 * 0.0025 = 0.0323.
-    np.testing.assert_allclose(develop(np.float32([0.21404, 0.0025, 0.0]), 0.0), [0.5, 0.0323, 0.0], atol=1e-4)
+    np.testing.assert_allclose(
+        develop(np.float32([0.21404, 0.0025, 0.0]), 0.0), [0.5, 0.0323, 0.0], atol=1e-4
+    )
     assert taken(0.21404).mean() == pytest.approx(127.5, abs=0.6)
 
 

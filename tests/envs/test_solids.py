@@ -17,7 +17,9 @@ def volume(mesh: Mesh) -> float:
 
 
 def test_the_world_is_right_handed_with_the_workspace_in_the_middle():
-    right, away, up = (to_world(p) - to_world((256, 256, 0)) for p in ((257, 256, 0), (256, 255, 0), (256, 256, 1)))
+    right, away, up = (
+        to_world(p) - to_world((256, 256, 0)) for p in ((257, 256, 0), (256, 255, 0), (256, 256, 1))
+    )
     np.testing.assert_array_equal(to_world((256, 256, 0)), [0, 0, 0])
     np.testing.assert_array_equal(np.cross(right, away), up)
 
@@ -67,7 +69,11 @@ def test_a_slab_shows_its_texture_once_from_corner_to_corner():
 
 
 def test_no_mesh_has_a_face_without_area():
-    shapes = [turned([(15, 0), (15, 100)]), tube((0, 0, 0), (3, 4, 50), (5, 8)), turned([(0, 0), (9, 5), (0, 20)])]
+    shapes = [
+        turned([(15, 0), (15, 100)]),
+        tube((0, 0, 0), (3, 4, 50), (5, 8)),
+        turned([(0, 0), (9, 5), (0, 20)]),
+    ]
     mesh = merge(shapes)
     a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
     assert np.linalg.norm(np.cross(b - a, c - a), axis=1).min() > 1e-6

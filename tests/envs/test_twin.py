@@ -73,7 +73,10 @@ def test_files_are_found_beside_the_scene_and_recorded_by_content(scenes: Path):
     [
         ("blok: {height: 3}", "scene 'bad': unknown TwinScene key 'blok'. Did you mean 'block'"),
         ("block: {heigth: 3}", "unknown block key 'heigth'. Did you mean 'height'"),
-        ("block: {material: {kind: wod}}", "block.material: unknown material kind 'wod'. Did you mean 'wood'"),
+        (
+            "block: {material: {kind: wod}}",
+            "block.material: unknown material kind 'wod'. Did you mean 'wood'",
+        ),
         ("block: {height: tall}", "block.height must be a number; got 'tall'"),
         ("block: {height: 10, bevel: 9}", "block: bevel must be at most half of the height"),
         ("lamps: [{position: [0, 0, 900], size: [5]}]", r"lamps\[0\].*"),
@@ -94,5 +97,7 @@ def test_a_mistake_names_the_scene_and_the_key(scenes: Path, text: str, message:
 
 def test_an_unknown_scene_names_the_nearest(scenes: Path):
     write(scenes, "kitchen", "split: user")
-    with pytest.raises(BadInput, match=r"unknown scene 'pathtraced/kichen'. Did you mean 'pathtraced/kitchen'"):
+    with pytest.raises(
+        BadInput, match=r"unknown scene 'pathtraced/kichen'. Did you mean 'pathtraced/kitchen'"
+    ):
         load_scene("kichen", scenes)

@@ -9,9 +9,11 @@ import torch
 
 from sim2real_aug.config import compose
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.editor import to_images
 from sim2real_aug.envs.scenes import sample_scene
 from sim2real_aug.judges import load_judge
 from sim2real_aug.pretrain import pretrain
+from sim2real_aug.pretrain.autoencoder import along, build_autoencoder, color_axes, fold_color_axes
 from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
 from sim2real_aug.pretrain.judge import info_nce, relative_depth
@@ -26,6 +28,23 @@ TINY = [
     "editor.architecture.attention_heads=[2,2,2]", "editor.architecture.norm_num_groups=8",
     "editor.architecture.text_hidden_size=16", "editor.architecture.latent_size=8",
 ]  # fmt: skip
+
+
+def test_colour_axes_have_equal_spread_and_fold_into_the_autoencoder_exactly() -> None:
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(0, 1, (4, 40, 40, 3)) * (60, 12, 5) @ np.array([(1, 1, 1), (1, -1, 0), (1, 1, -2)])
+    images = (mixed / 3 + 128).clip(0, 255).astype(np.uint8)
+    axes = color_axes(images, rng)
+    seen = along(axes, to_images(images) * 2 - 1).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    np.testing.assert_allclose(np.cov(seen.T), 0.25 * np.eye(3), atol=0.02)
+
+    torch.manual_seed(0)
+    vae = build_autoencoder([8, 8, 16], 4, 32, 4).eval()
+    picture = torch.rand(2, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        expected = along(torch.linalg.inv(axes), vae(along(axes, picture)).sample)
+        fold_color_axes(vae, axes)
+        torch.testing.assert_close(vae(picture).sample, expected, atol=2e-4, rtol=1e-4)
 
 
 def test_dropout_leaves_each_kind_of_example() -> None:
