@@ -14,9 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.errors import unknown_name
-
-REGIONS = ("table", "block", "goal", "pusher")
 
 
 @dataclass(frozen=True)

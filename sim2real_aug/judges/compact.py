@@ -15,15 +15,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim2real_aug.errors import BadInput, unknown_name
-
-REGIONS = ("table", "block", "goal", "pusher")
-PHRASES = {
-    "table": ("table", "board", "whiteboard", "desk", "background", "tabletop"),
-    "block": ("block", "t", "tee", "t-block", "t-shape", "t-shaped block", "letter t", "object"),
-    "goal": ("goal", "target", "marker", "goal marker"),
-    "pusher": ("pusher", "agent", "robot", "stick", "tool", "gripper", "arm", "end effector"),
-}
+from sim2real_aug.data.regions import REGIONS, region_of
+from sim2real_aug.errors import BadInput
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -112,18 +105,6 @@ def _masked_moments(features: Tensor, weight: Tensor) -> list[Tensor]:
     mean = (features * weight).sum((2, 3)) / total
     variance = ((features - mean[..., None, None]) ** 2 * weight).sum((2, 3)) / total
     return [mean, (variance + 1e-6).sqrt()]
-
-
-def region_of(phrase: str) -> str:
-    """The region that a phrase names ("T-shaped block" is the block). Raises BadInput for words it cannot know."""
-    words = phrase.lower().strip(" .")
-    words = words.removeprefix("the ").removeprefix("a ")
-    for region, phrases in PHRASES.items():
-        if words in phrases:
-            return region
-    raise unknown_name(
-        "phrase for the compact judge", phrase, [p for group in PHRASES.values() for p in group]
-    )
 
 
 def load_compact_judge(path: str | Path) -> CompactJudge:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
+from sim2real_aug.data.regions import REGIONS, relative_depth
 from sim2real_aug.editor.editor import Editor, to_images
-from sim2real_aug.judges.compact import REGIONS, CompactJudge
+from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.frames import sample_states
-from sim2real_aug.pretrain.judge import relative_depth
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
 

@@ -12,24 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sim2real_aug.data.regions import REGIONS, relative_depth
 from sim2real_aug.editor.editor import to_images
-from sim2real_aug.judges.compact import REGIONS, CompactJudge
+from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.loop import Draw, Loss
 
 TEMPERATURE = 0.1
 CLASS_WEIGHTS = (0.3, 1.0, 1.0, 2.0)
 WHOLE_FRAME = len(REGIONS)
-
-
-def relative_depth(depth: NDArray[np.floating], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Depth (B, H, W) scaled frame by frame: 1 on the table, 0.5 on the block's top, at least 0.
-
-    As with every relative-depth network the scale is a convention; this one does not depend on camera or block.
-    """
-    height = 1 - depth.astype(np.float32)
-    block = np.where(labels == REGIONS.index("block"), height, 0).max(axis=(1, 2), keepdims=True)
-    return 1 - np.clip(height / np.maximum(2 * block, 1e-4), 0, 1)
 
 
 def region_masks(labels: NDArray[np.uint8], regions: NDArray[np.integer]) -> NDArray[np.bool_]:

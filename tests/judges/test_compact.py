@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sim2real_aug.data.regions import region_of
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
-from sim2real_aug.judges.compact import CompactJudge, region_of
+from sim2real_aug.judges.compact import CompactJudge
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_nothing_masked_is_a_zero_embedding(judge: CompactJudge, images: torch.T
 def test_phrases() -> None:
     assert region_of("The T-shaped block.") == "block"
     assert region_of("robot") == "pusher"
-    with pytest.raises(BadInput, match="unknown phrase for the compact judge 'car'"):
+    with pytest.raises(BadInput, match="unknown phrase for a region 'car'"):
         region_of("car")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sim2real_aug.config import compose
+from sim2real_aug.data.regions import relative_depth
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.envs.scenes import sample_scene
@@ -16,7 +17,7 @@ from sim2real_aug.pretrain import pretrain
 from sim2real_aug.pretrain.autoencoder import along, build_autoencoder, color_axes, fold_color_axes
 from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
-from sim2real_aug.pretrain.judge import info_nce, relative_depth
+from sim2real_aug.pretrain.judge import info_nce
 from sim2real_aug.pretrain.loop import Draw, FitSettings, fit
 from sim2real_aug.runs import RunFolder
 
