@@ -88,7 +88,8 @@ def main() -> None:
     scenes: dict[str, Any] = {}
     for name in names:
         speed = {f"frames_per_second_{n}": frames_per_second(name, n, arguments.frames) for n in (32, 64)}
-        scenes[name] = {**speed, "seconds_per_photo": seconds_per_photo(name)}
+        speed["seconds_per_photo"] = seconds_per_photo(name)
+        scenes[name] = {key: round(value, 2) for key, value in speed.items()}
         print(
             name, {key: round(value, 2) for key, value in scenes[name].items()}, file=sys.stderr, flush=True
         )
@@ -98,7 +99,7 @@ def main() -> None:
         "cores": len(os.sched_getaffinity(0)),
         "scenes": scenes,
         "slowest_frames_per_second_32": slowest,
-        "without_llvm_frames_per_second_32": without_llvm(names[0], 5),
+        "without_llvm_frames_per_second_32": round(without_llvm(names[0], 5), 2),
         "ok": slowest >= LEAST_FRAMES_A_SECOND,
     }
     text = json.dumps(result, indent=2)

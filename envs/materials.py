@@ -60,15 +60,15 @@ class Material:
         if (self.kind == "image") != (self.image is not None):
             raise BadInput(f"material kind '{self.kind}': `image: FILE` and `kind: image` belong together")
         if self.scale <= 0:
-            raise BadInput(f"material scale must be above 0; got {self.scale}")
+            raise BadInput(f"scale must be above 0; got {self.scale}")
         for name in ("color", "accent"):
             value = getattr(self, name)
             if value is not None and (len(value) != 3 or not all(0 <= part <= 1 for part in value)):
-                raise BadInput(f"material {name} must be three numbers in 0..1; got {value}")
+                raise BadInput(f"{name} must be three numbers in 0..1; got {value}")
         for name in ("roughness", "metallic"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise BadInput(f"material {name} must lie in 0..1; got {value}")
+                raise BadInput(f"{name} must lie in 0..1; got {value}")
 
     @property
     def shading(self) -> Shading:

@@ -62,9 +62,12 @@ def variant() -> str:
 
 
 def how_to_get_llvm() -> str:
-    return (
-        HOW_TO_GET.get(sys.platform, "install LLVM 17 or later") + f", or name the library in {PATH_VARIABLE}"
-    )
+    """Advice for this machine; a library that the environment names and that does not do is the cause."""
+    named = os.environ.get(PATH_VARIABLE)
+    if named:
+        return f"{PATH_VARIABLE}={named} names none: correct or unset it"
+    advice = HOW_TO_GET.get(sys.platform, "install LLVM 17 or later")
+    return f"{advice}, or name the library in {PATH_VARIABLE}"
 
 
 def _candidates() -> Iterator[Path]:

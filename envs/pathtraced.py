@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import multiprocessing
 import os
 import zlib
 from functools import cache, lru_cache
@@ -23,14 +24,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real_aug.envs.camera import UP, Film, PhotoView, RectifiedView
 from sim2real_aug.envs.geometry import GOAL_POSE, block_polygons
-from sim2real_aug.envs.mitsuba_variant import PATH_VARIABLE, find_llvm, how_to_get_llvm, mitsuba_installed
+from sim2real_aug.envs.mitsuba_variant import (
+    PATH_VARIABLE,
+    find_llvm,
+    how_to_get_llvm,
+    mitsuba_installed,
+    variant,
+)
 from sim2real_aug.envs.randomized import inside, pixel_centres
 from sim2real_aug.envs.rendering import REGIONS, Photo, Rendering
 from sim2real_aug.envs.sensor import expose
 from sim2real_aug.envs.solids import to_world
 from sim2real_aug.envs.twin import TwinScene, load_scene
 from sim2real_aug.envs.twin_world import build_world, flat, moved_meshes
-from sim2real_aug.errors import MissingExtra
+from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import say
 
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
@@ -41,19 +48,22 @@ NEIGHBOURS = np.array([(1, 1, 1), (1, 0, 1), (1, 1, 1)], np.uint8)
 
 @cache
 def mitsuba() -> Any:
-    """Mitsuba with the best variant that runs here; it says so when that is the slow one.
+    """Mitsuba with the best variant that runs here; the main process says so when that is the slow one.
 
-    Raises MissingExtra when it is not installed.
+    Raises MissingExtra when it is not installed, BadInput when it is and cannot be loaded.
     """
     if not mitsuba_installed():
         raise MissingExtra("the domain pathtraced/SCENE", "pathtraced")
     llvm = find_llvm()
     if llvm is not None:
         os.environ[PATH_VARIABLE] = llvm.path
-    else:
+    elif multiprocessing.parent_process() is None:
         say(f"no LLVM 17 or later: path tracing takes about five times as long; {how_to_get_llvm()}")
-    module = importlib.import_module("mitsuba")
-    module.set_variant("scalar_rgb" if llvm is None else "llvm_ad_rgb")
+    try:
+        module = importlib.import_module("mitsuba")
+    except ImportError as error:
+        raise BadInput(f"mitsuba is installed but cannot be loaded ({error}); reinstall it") from error
+    module.set_variant(variant())
     module.set_log_level(module.LogLevel.Error)
     return module
 

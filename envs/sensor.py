@@ -35,14 +35,14 @@ class Sensor:
     def __post_init__(self) -> None:
         for name in ("vignette", "contrast"):
             if not 0 <= getattr(self, name) <= 1:
-                raise BadInput(f"sensor.{name} must lie in 0..1; got {getattr(self, name)}")
+                raise BadInput(f"{name} must lie in 0..1; got {getattr(self, name)}")
         for name in ("read_noise", "shot_noise", "blur"):
             if getattr(self, name) < 0:
-                raise BadInput(f"sensor.{name} must not be negative; got {getattr(self, name)}")
+                raise BadInput(f"{name} must not be negative; got {getattr(self, name)}")
         if len(self.white_balance) != 3 or min(self.white_balance) <= 0:
-            raise BadInput(f"sensor.white_balance must be three gains above 0; got {self.white_balance}")
+            raise BadInput(f"white_balance must be three gains above 0; got {self.white_balance}")
         if not 0 <= self.jpeg_quality <= 100:
-            raise BadInput(f"sensor.jpeg_quality must lie in 0..100; got {self.jpeg_quality}")
+            raise BadInput(f"jpeg_quality must lie in 0..100; got {self.jpeg_quality}")
 
 
 def expose(light: NDArray[np.float32], sensor: Sensor, rng: np.random.Generator) -> NDArray[np.uint8]:

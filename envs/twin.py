@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -28,6 +29,7 @@ from sim2real_aug.errors import BadInput, unknown_name
 SPLITS = ("development", "claims", "user")
 GOALS = ("none", "filled", "outline")
 FILE_KEYS = ("image", "hdri")
+FARTHEST = 5000.0  # window units from the workspace's corner that a camera may stand or look
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class Goal:
     def __post_init__(self) -> None:
         if self.style not in GOALS:
             raise unknown_name("goal style", self.style, GOALS)
+        if not 0 <= self.opacity <= 1:
+            raise BadInput(f"opacity must lie in 0..1; got {self.opacity}")
+        _above_zero(self, "width")
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,10 @@ class Part:
     material: Material
 
     def __post_init__(self) -> None:
-        if len(self.profile) < 2 or min(min(pair) for pair in self.profile) < 0:
-            raise BadInput(
-                f"profile must be two or more pairs [radius, height], none negative; got {self.profile}"
-            )
+        radii = [radius for radius, _ in self.profile]
+        if len(radii) < 2 or min(min(pair) for pair in self.profile) < 0 or max(radii) == 0:
+            rule = "two or more pairs [radius, height], none negative and not all of radius 0"
+            raise BadInput(f"profile must be {rule}; got {self.profile}")
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Link:
     def __post_init__(self) -> None:
         if min(self.radii) <= 0:
             raise BadInput(f"radii must be above 0; got {self.radii}")
+        if not 0 <= self.share <= 1:
+            raise BadInput(f"share must lie in 0..1; got {self.share}")
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,11 @@ class Arm:
     shoulder: tuple[float, float]
     wrist: float
     links: tuple[Link, ...]
+
+    def __post_init__(self) -> None:
+        joints = [(0.0, self.wrist), *((link.share, link.height) for link in self.links)]
+        if any(before == after for before, after in itertools.pairwise(joints)):
+            raise BadInput("links must each lead to another place: change share or height")
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,10 @@ class Surroundings:
     hdri: str | None = None
     rotation: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.strength < 0:
+            raise BadInput(f"strength must not be negative; got {self.strength}")
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -171,6 +187,12 @@ class Camera:
 
     def __post_init__(self) -> None:
         _above_zero(self, "focal_length")
+        if self.aperture < 0:
+            raise BadInput(f"aperture must not be negative; got {self.aperture}")
+        if not all(abs(value) < FARTHEST for value in (*self.position, *self.look_at)):
+            raise BadInput(
+                f"position and look_at must be nearer than {FARTHEST:g}; got {self.position}, {self.look_at}"
+            )
         if min(self.resolution) < 16:
             raise BadInput(f"resolution must be 16 pixels at least; got {self.resolution}")
 

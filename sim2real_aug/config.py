@@ -102,12 +102,12 @@ def settings(cls: type[T], node: DictConfig | dict[str, Any], where: str = "") -
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     if not isinstance(plain, dict):
-        raise BadInput(f"{where or cls.__name__} must hold keys and values; got {plain!r}")
+        raise BadInput(f"{where or 'the configuration'} must hold keys and values; got {plain!r}")
     values = {str(key): value for key, value in plain.items()}
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
-            raise unknown_name(f"{where or cls.__name__} key", key, fields)
+            raise unknown_name(f"{where} key" if where else "key", key, fields)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:

@@ -115,5 +115,5 @@ def test_settings_fill_a_dataclass_and_make_lists_tuples():
 
 
 def test_settings_refuse_an_unknown_key():
-    with pytest.raises(BadInput, match=r"unknown Oven key 'degree'. Did you mean 'degrees'"):
+    with pytest.raises(BadInput, match=r"unknown key 'degree'. Did you mean 'degrees'"):
         settings(Oven, {"degree": 1})

@@ -115,7 +115,7 @@ def _extras() -> list[Summary]:
 
 def _path_tracer() -> list[Summary]:
     """Which variant of Mitsuba draws the domains pathtraced/SCENE; nothing without Mitsuba."""
-    from sim2real_aug.envs.mitsuba_variant import find_llvm, how_to_get_llvm, mitsuba_installed
+    from sim2real_aug.envs.mitsuba_variant import find_llvm, how_to_get_llvm, mitsuba_installed, variant
 
     if not mitsuba_installed():
         return []
@@ -123,7 +123,7 @@ def _path_tracer() -> list[Summary]:
     if llvm is None:
         return [
             _check(
-                "path tracer", f"scalar_rgb, about 5 times slower than with LLVM: {how_to_get_llvm()}", None
+                "path tracer", f"{variant()}, about 5 times slower than with LLVM: {how_to_get_llvm()}", None
             )
         ]
-    return [_check("path tracer", f"llvm_ad_rgb with LLVM {llvm.version} ({llvm.path})")]
+    return [_check("path tracer", f"{variant()} with LLVM {llvm.version} ({llvm.path})")]

@@ -71,7 +71,7 @@ def test_files_are_found_beside_the_scene_and_recorded_by_content(scenes: Path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("blok: {height: 3}", "scene 'bad': unknown TwinScene key 'blok'. Did you mean 'block'"),
+        ("blok: {height: 3}", "scene 'bad': unknown key 'blok'. Did you mean 'block'"),
         ("block: {heigth: 3}", "unknown block key 'heigth'. Did you mean 'height'"),
         (
             "block: {material: {kind: wod}}",
@@ -84,6 +84,10 @@ def test_files_are_found_beside_the_scene_and_recorded_by_content(scenes: Path):
         ("samples: {frame: 20}", "samples: frame must be a power of two"),
         ("goal: {style: dotted}", "goal: unknown goal style 'dotted'"),
         ("table: {x: [10, 600]}", "table: x must reach over the workspace, 0..512"),
+        ("camera: {aperture: -3}", "camera: aperture must not be negative"),
+        ("camera: {look_at: [9000, 9000]}", "camera: position and look_at must be nearer"),
+        ("surroundings: {strength: -1}", "surroundings: strength must not be negative"),
+        ("goal: {opacity: 7}", "goal: opacity must lie in 0..1"),
         ("surroundings: {hdri: sky.exr}", "hdri: there is no file .*sky.exr"),
     ],
 )
