@@ -1,0 +1,192 @@
+"""How well the judge sees path-traced scenes, none of which it was trained on: regions, depth and style.
+
+    python benchmarks/judge_quality.py [--judge DIR] [--frames 50] [--json OUT.json] [--picture OUT.png]
+
+Block masks (intersection over union) and depth are measured on frames of the development scenes. Depth: Goodman and
+Kruskal's gamma, the rank correlation over pairs of pixels whose true depths differ. Nine tenths of a frame is table
+at one depth, and Spearman's coefficient counts every pair of these as an error unless the judge gives them one value
+exactly: it stands beside gamma, with the most that it could be. Style: a frame's embedding is compared with that of
+one frame of each of all 8 scenes, another pose in each; nearest must be its own scene. Every other scene's frames are
+only what the development scenes' must not be mistaken for: no figure is read off the scenes for claims.
+
+Legend: M frames of a scene, S scenes, H W pixels, D embedding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from twin_frames import TwinFrames, draw_frames, scenes_of
+
+from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.editor import to_images
+from sim2real_aug.envs.twin import scene_names
+from sim2real_aug.judges import load_judge
+from sim2real_aug.judges.base import Judge
+from sim2real_aug.report.pictures import grid
+from sim2real_aug.seeding import derive_seed, numpy_generator
+
+LEAST_IOU, LEAST_GAMMA, LEAST_RETRIEVAL = 0.9, 0.9, 0.95
+SAME_DEPTH = 0.5  # window units: closer depths are one depth
+STRIDE = 2  # of the pixels whose pairs are compared
+COLORS = np.array([(225, 225, 225), (60, 60, 60), (130, 200, 130), (240, 110, 40)], np.uint8)
+ROWS = 4
+
+
+def gamma(truth: NDArray[Any], read: NDArray[Any], same: float) -> float:
+    """(concordant - discordant) / (concordant + discordant) over the pairs whose truths differ by more than `same`.
+
+    truth, read: (n,). A pair that `read` ties counts as neither.
+    """
+    ahead = truth[:, None] - truth > same  # each pair once
+    order = np.sign(read[:, None] - read)[ahead]
+    return float(order.sum() / max(np.abs(order).sum(), 1))
+
+
+def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Ranks of values (n,); equal ones share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def spearman(truth: NDArray[Any], read: NDArray[Any]) -> float:
+    return float(np.corrcoef(ranks(truth), ranks(read))[0, 1])
+
+
+def most_spearman(truth: NDArray[Any]) -> float:
+    """The coefficient of a reading that orders `truth` perfectly and never gives one value twice."""
+    order = np.lexsort((np.arange(len(truth)), truth))
+    read = np.empty(len(truth))
+    read[order] = np.arange(len(truth))
+    return spearman(truth, read)
+
+
+@torch.no_grad()
+def geometry(judge: Judge, frames: TwinFrames) -> dict[str, NDArray[np.float64]]:
+    """Figures of each frame, (M,) each: IoU of every region that is in view (else NaN), agreement of depth."""
+    images = to_images(frames.images)
+    figures: dict[str, NDArray[np.float64]] = {}
+    for index, region in enumerate(REGIONS):
+        found, truth = judge.segment(images, region).numpy(), frames.labels == index
+        either = (found | truth).sum((1, 2))
+        overlap = (found & truth).sum((1, 2)) / np.maximum(either, 1)
+        figures[f"{region}_iou"] = np.where(truth.any((1, 2)), overlap, np.nan)
+    pixels = (slice(None), slice(None, None, STRIDE), slice(None, None, STRIDE))
+    truths = np.round(frames.depth[pixels].reshape(len(frames), -1) / SAME_DEPTH) * SAME_DEPTH
+    readings = judge.depth(images).numpy()[pixels].reshape(len(frames), -1)
+    pairs = list(zip(truths, readings, strict=True))
+    figures["depth_gamma"] = np.array([gamma(*pair, same=SAME_DEPTH) for pair in pairs])
+    figures["depth_spearman"] = np.array([spearman(*pair) for pair in pairs])
+    figures["depth_spearman_at_most"] = np.array([most_spearman(truth) for truth in truths])
+    return figures
+
+
+@torch.no_grad()
+def embeddings(judge: Judge, images: NDArray[np.uint8]) -> Tensor:
+    """Of whole frames, (M, D)."""
+    return judge.embed(to_images(images), torch.ones(images.shape[:3], dtype=torch.bool))
+
+
+def retrieved(seen: Tensor, own: int, seed: int) -> NDArray[np.int64]:
+    """The scene that each frame of scene `own` is nearest to, (M,); seen: embeddings (S, M, D).
+
+    Each frame has a draw of its own: one other frame of every scene, of its own scene never itself.
+    """
+    scenes, count, _ = seen.shape
+    rng = numpy_generator(seed, "other frames", own)
+    others = (np.arange(count)[:, None] + rng.integers(1, count, (count, scenes))) % count
+    shown = seen[torch.arange(scenes), torch.from_numpy(others)]  # (M, S, D)
+    nearest = torch.einsum("md,msd->ms", seen[own], shown).argmax(1)
+    return np.asarray(nearest.numpy())
+
+
+def measure(judge: Judge, frames: dict[str, TwinFrames], scenes: list[str], seed: int) -> dict[str, Any]:
+    """Means over the frames of each of `scenes`, and what is retrieved instead of them among all of `frames`."""
+    names = list(frames)
+    seen = torch.stack([embeddings(judge, drawn.images) for drawn in frames.values()])
+    result: dict[str, Any] = {}
+    for scene in scenes:
+        found = retrieved(seen, names.index(scene), seed)
+        means = {
+            name: round(float(np.nanmean(values)), 4)
+            for name, values in geometry(judge, frames[scene]).items()
+        }
+        counts = np.bincount(found, minlength=len(names))
+        taken_for = {names[i]: int(counts[i]) for i in np.argsort(-counts) if counts[i] and names[i] != scene}
+        share = round(float(counts[names.index(scene)] / len(found)), 4)
+        result[scene] = {**means, "retrieval": share, "taken_for": taken_for}
+    return result
+
+
+def summarise(scenes: dict[str, Any]) -> dict[str, Any]:
+    """Means over the scenes, the worst one, and whether every scene passes."""
+    least = {"block_iou": LEAST_IOU, "depth_gamma": LEAST_GAMMA, "retrieval": LEAST_RETRIEVAL}
+    figures = {name: {scene: values[name] for scene, values in scenes.items()} for name in least}
+    return {
+        name: {
+            "mean": round(float(np.mean(list(by_scene.values()))), 4),
+            "worst": min(by_scene, key=lambda scene: by_scene[scene]),
+            "least": min(by_scene.values()),
+            "asked": least[name],
+            "ok": min(by_scene.values()) >= least[name],
+        }
+        for name, by_scene in figures.items()
+    }
+
+
+def grey(plane: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of values (H, W) in [0, 1]."""
+    return np.repeat((255 * plane).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def draw_worst(judge: Judge, frames: dict[str, TwinFrames], scenes: list[str], path: Path) -> None:
+    """The frames whose block is found worst, one row each: frame, true and found regions, true and read depth."""
+    rows = []
+    for scene in scenes:
+        drawn = frames[scene]
+        for index in np.argsort(geometry(judge, drawn)["block_iou"])[:ROWS]:
+            image = to_images(drawn.images[index : index + 1])
+            found = np.full(drawn.labels.shape[1:], REGIONS.index("table"))
+            for label, region in enumerate(REGIONS):
+                found[judge.segment(image, region)[0].numpy()] = label
+            depth = drawn.depth[index]
+            true_depth = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-6)
+            depths = [grey(plane) for plane in (true_depth, judge.depth(image)[0].numpy())]
+            rows.append([drawn.images[index], COLORS[drawn.labels[index]], COLORS[found], *depths])
+    grid(rows, path, ["frame", "true regions", "found regions", "true depth", "judge's depth"], cell=192)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--judge", type=Path, help="folder of a compact judge; the one that ships")
+    parser.add_argument("--frames", type=int, default=50, help="of each scene")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("build/twin-frames"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="draw the frames that are read worst")
+    arguments = parser.parse_args()
+    judge, scenes = load_judge(arguments.judge), scenes_of("development")
+    seed = derive_seed(arguments.seed, "judge quality")
+    frames = {name: draw_frames(name, arguments.frames, seed, arguments.cache) for name in scene_names()}
+    by_scene = measure(judge, frames, scenes, seed)
+    summary = summarise(by_scene)
+    result = {"frames_per_scene": arguments.frames, "scenes": by_scene, "summary": summary}
+    if arguments.picture is not None:
+        draw_worst(judge, frames, scenes, arguments.picture)
+    text = json.dumps(result, indent=2)
+    print(text)
+    if arguments.json is not None:
+        arguments.json.write_text(text + "\n")
+    return 0 if all(figure["ok"] for figure in summary.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Colour transfer without learning: what an edit has to beat, and arms of their own in policy training.
+
+Both take the colours of all photos together and know nothing of what is where; geometry is untouched exactly.
+
+Legend: B frames (B, H, W, 3), P photos (P, h, w, 3), uint8 RGB; L long, medium and short wave response of the eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real_aug.errors import BadInput
+
+Frames = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Transfer = Callable[[Frames, Frames], Frames]
+
+LEVELS = 256
+DARKEST = 1.0  # of 255: black has no logarithm
+# Reinhard et al. 2001, "Color Transfer between Images": equation 4 (RGB to LMS) and 6 (log LMS to l-alpha-beta).
+# Inverses are computed: the paper's printed ones are rounded, and would move a frame that is its own target.
+LMS_OF_RGB = np.array([(0.3811, 0.5783, 0.0402), (0.1967, 0.7244, 0.0782), (0.0241, 0.1288, 0.8444)])
+LAB_OF_LMS = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array([(1.0, 1, 1), (1, 1, -2), (1, -1, 0)])
+
+
+def to_lab(images: Frames) -> Floats:
+    """RGB (..., 3) uint8 to Reinhard's decorrelated l-alpha-beta, (..., 3)."""
+    rgb = np.maximum(images.astype(np.float64), DARKEST) / 255
+    return np.asarray(np.log10(rgb @ LMS_OF_RGB.T) @ LAB_OF_LMS.T)
+
+
+def from_lab(lab: Floats) -> Frames:
+    """The RGB (..., 3) uint8 of l-alpha-beta (..., 3), rounded, clipped where it is out of range."""
+    rgb = 10 ** (lab @ np.linalg.inv(LAB_OF_LMS).T) @ np.linalg.inv(LMS_OF_RGB).T
+    return np.clip(np.rint(rgb * 255), 0, 255).astype(np.uint8)
+
+
+def reinhard(frames: Frames, photos: Frames) -> Frames:
+    """Colour transfer (Reinhard et al. 2001, equations 10 and 11): (B, H, W, 3), each frame by its own moments.
+
+    A channel of l-alpha-beta that is the same all over a frame has no spread to scale: it takes the photos' mean.
+    Raises BadInput for other shapes or types.
+    """
+    _check(frames, photos)
+    lab, target = to_lab(frames), to_lab(photos).reshape(-1, 3)
+    mean, spread = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)
+    gain = np.divide(target.std(0), spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    return from_lab((lab - mean) * gain + target.mean(0))
+
+
+def match_histograms(frames: Frames, photos: Frames) -> Frames:
+    """Each colour channel with the photos' distribution, order kept: (B, H, W, 3), each frame by its own histogram.
+
+    A level becomes the photos' level of the same cumulative share (Gonzalez and Woods), interpolated between the
+    levels that occur there. Raises BadInput for other shapes or types.
+    """
+    _check(frames, photos)
+    matched = np.empty_like(frames)
+    for channel in range(3):
+        levels, counts = np.unique(photos[..., channel], return_counts=True)
+        shares = np.cumsum(counts) / counts.sum()
+        for frame, out in zip(frames[..., channel], matched[..., channel], strict=True):
+            share = np.cumsum(np.bincount(frame.ravel(), minlength=LEVELS)) / frame.size
+            out[:] = np.rint(np.interp(share, shares, levels)).astype(np.uint8)[frame]
+    return matched
+
+
+def _check(frames: Frames, photos: Frames) -> None:
+    for name, images in (("frames", frames), ("photos", photos)):
+        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
+            raise BadInput(
+                f"{name} must be (count, height, width, 3) uint8; got {images.shape} {images.dtype}"
+            )
+
+
+CLASSICAL: dict[str, Transfer] = {"reinhard": reinhard, "histogram": match_histograms}
