@@ -177,7 +177,11 @@ def test_the_scalar_variant_draws_the_same_scene(tmp_path: Path):
     out = tmp_path / "scalar.npz"
     environment = {**os.environ, PATH_VARIABLE: str(tmp_path / "none.so")}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(out)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", script, str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "no LLVM 17 or later" in done.stderr
     scalar = np.load(out)

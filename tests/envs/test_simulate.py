@@ -107,7 +107,7 @@ def test_a_killed_command_continues(tmp_path: Path, workers: int) -> None:
 
     def command(path: Path, *words: str) -> list[str]:
         typed = ["--source", "expert", "--episodes", "16", "--workers", str(workers), "size=16", "seed=3"]
-        return [sys.executable, "-m", "sim2real_aug", "simulate", str(path), *typed, *words]
+        return [sys.executable, "-P", "-m", "sim2real_aug", "simulate", str(path), *typed, *words]
 
     killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
     process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL)
@@ -299,7 +299,7 @@ def test_a_scene_that_changed_does_not_continue_a_store(tmp_path: Path) -> None:
     (tmp_path / "scene").mkdir()
     scene = tmp_path / "scene" / "mine.yaml"
     scene.write_text((files("sim2real_aug.configs") / "scene" / "whiteboard.yaml").read_text())
-    command = [sys.executable, "-m", "sim2real_aug", "simulate", str(tmp_path / "store.zarr")]
+    command = [sys.executable, "-P", "-m", "sim2real_aug", "simulate", str(tmp_path / "store.zarr")]
     command += ["--domain", "pathtraced/mine", "--config-dir", str(tmp_path), "--workers", "1"]
     command += ["max_steps=2", "size=16", "--episodes"]
     subprocess.run([*command, "1"], check=True, capture_output=True)
