@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real_aug.data.geometry import DEPTH, MASK
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
@@ -34,6 +35,7 @@ from sim2real_aug.seeding import derive_seed
 
 EXPERT_EPISODES = 100
 RECORDED, EXPERT, REPLAY = "recorded", "expert", "replay:"
+DRAWN = ("img", MASK, DEPTH)  # of a replayed store these are drawn anew, or left out
 COMMAND = "simulate"  # also the root attribute that says how a store was made
 
 
@@ -53,6 +55,7 @@ class SimulateSettings:
     size: int = 96
     max_steps: int = 300
     zarr_format: int = 2
+    geometry: bool = False
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -118,14 +121,19 @@ def record_episode(settings: SimulateSettings, index: int) -> Episode:
         episode = _recorded(index, settings.max_steps)
     else:
         episode = expert_episode(settings.seed, index, settings.max_steps, settings.start)
-    return {"img": draw(settings, index, episode["state"]), **episode}
+    return {**draw(settings, index, episode["state"]), **episode}
 
 
-def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> NDArray[np.uint8]:
-    """The frames (T, size, size, 3) of states (T, 5) of episode `index`."""
+def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> Episode:
+    """What is drawn of the states (T, 5) of episode `index`: img (T, size, size, 3) and, if asked for, mask (T,
+    size, size) uint8, an index into REGIONS, and depth (T, size, size) float32, window units from the camera."""
     domain = settings.domains[index % len(settings.domains)]
     renderer = make_renderer(domain, derive_seed(settings.seed, "scene", index), settings.config_dir)
-    return draw_states(renderer, states, settings.size)
+    if not settings.geometry:
+        return {"img": draw_states(renderer, states, settings.size)}
+    drawn = [renderer.render(state, settings.size) for state in states]
+    columns = {"img": "image", MASK: "labels", DEPTH: "depth"}
+    return {name: np.stack([getattr(frame, field) for frame in drawn]) for name, field in columns.items()}
 
 
 def summarise(path: str | Path) -> dict[str, Any]:
@@ -149,6 +157,7 @@ def _plan(settings: SimulateSettings) -> tuple[int, dict[str, Any]]:
     # The count is left out: a longer run begins with the very episodes of a shorter one.
     apart = ("episodes", "workers", "config_dir")
     made_with = {key: value for key, value in asdict(settings).items() if key not in apart}
+    made_with["geometry"] = settings.geometry or None  # as in a store from before there was a choice
     if scenes := scene_records(settings.domains, settings.config_dir):
         made_with["scenes"] = scenes
     available, whose = EXPERT_EPISODES, ""
@@ -207,7 +216,7 @@ def _recorded(index: int, max_steps: int) -> Episode:
 def _replayed(store: str, index: int) -> Episode:
     buffer = _opened(store)
     frames = buffer.episode(index)
-    return {name: buffer.read(name, frames.start, frames.stop) for name in buffer.names if name != "img"}
+    return {name: buffer.read(name, frames.start, frames.stop) for name in buffer.names if name not in DRAWN}
 
 
 @cache

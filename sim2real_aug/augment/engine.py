@@ -28,6 +28,8 @@ from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
 from sim2real_aug.augment.provenance import ATTRIBUTE, as_photo_set, describe, differences
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
+from sim2real_aug.d3po.scores import Conditions, SourceGeometry
+from sim2real_aug.data.geometry import GeometryReader, find_geometry
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
 from sim2real_aug.data.stores import (
@@ -43,7 +45,9 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.editor.editor import to_frames, to_images
+from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.judges.photo_check import require_object
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
@@ -61,6 +65,8 @@ class _Work:
     photo_masks: Tensor  # (P, S, S) bool, all False where none was given
     settings: AugmentSettings
     edited: range
+    photos_per_edit: int
+    geometry: GeometryReader | None
 
 
 def augment(
@@ -133,20 +139,21 @@ def _prepare(
         )
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
-    given = photos if photos is not None else getattr(editor, "photos", None)
-    if given is None or len(given) == 0:
+    chosen_photos = photos if photos is not None else getattr(editor, "photos", None)
+    if chosen_photos is None or len(chosen_photos) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
-    prompts = as_photo_set(given)
+    prompts = as_photo_set(chosen_photos)
     images = _resized(to_images(prompts.images), editor.image_size)
+    given = torch.from_numpy(prompts.mask_of_each)[:, None].float()
+    masks = _resized(given, editor.image_size)[:, 0] > 0.5
+    per_edit = settings.photos_per_edit
+    per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
+    geometry = None
+    if judge is not None:
+        require_object(judge, images, masks, prompts.names, (settings.region,))
+        geometry = find_geometry(buffer, settings.frame_geometry) if settings.image_name == "img" else None
     record = describe(buffer, editor, prompts, judge, settings)
-    return _Work(buffer, editor, judge, images, _masks(prompts, images), settings, edited), record
-
-
-def _masks(photos: PhotoSet, images: Tensor) -> Tensor:
-    """The masks that came with the photos, at the size of `images` (P, 3, S, S), as (P, S, S) bool."""
-    given, side = photos.masks or {}, photos.images.shape[1:3]
-    masks = np.stack([given.get(name, np.zeros(side, bool)) for name in photos.names])
-    return _resized(torch.from_numpy(masks)[:, None].float(), tuple(images.shape[-2:]))[:, 0] > 0.5
+    return _Work(buffer, editor, judge, images, masks, settings, edited, per_edit, geometry), record
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:
@@ -260,9 +267,9 @@ def _edit_chunk(
         yield n
 
 
-def photo_of_episode(seed: int, episode: int, n_photos: int) -> int:
-    """Which of the photos is the visual prompt of all frames of `episode`."""
-    return int(numpy_generator(seed, "photo", episode).integers(n_photos))
+def photos_of_episode(seed: int, episode: int, n_photos: int, photos_per_edit: int = 1) -> NDArray[np.int64]:
+    """Numbers of the photos, (n,), that are the visual prompt of all frames of `episode`."""
+    return draw_photos(numpy_generator(seed, "photo", episode), n_photos, 1, photos_per_edit)[0]
 
 
 @torch.no_grad()
@@ -273,18 +280,24 @@ def _edit_batch(
     editor, seed = work.editor, work.settings.seed
     episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
-    choice = [photo_of_episode(seed, int(e), len(work.photos)) for e in episodes]
-    chosen = torch.tensor(choice)[position]
-    photos, photo_masks = work.photos[chosen].to(editor.device), work.photo_masks[chosen].to(editor.device)
-    source = _resized(to_images(frames), editor.image_size).to(editor.device)
-    edits = editor.edit(source, photos, torch.cat(noise)[position].to(editor.device))
+    choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
+    chosen = torch.from_numpy(np.stack(choice)[position])
+    exact = None if work.judge is None or work.geometry is None else work.geometry(numbers)
+    conditions = Conditions(
+        source=_resized(to_images(frames), editor.image_size).to(editor.device),
+        photos=work.photos[chosen].to(editor.device),
+        photo_masks=work.photo_masks[chosen].to(editor.device),
+        numbers=numbers,
+        geometry=exact and SourceGeometry.on(editor.device, exact.resized(editor.image_size)),
+    )
+    edits = editor.edit(conditions.source, conditions.photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(_resized(edits, frames.shape[1:3]))
     if work.judge is None:
         return shown, None
     judged = _resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
-    return shown, judge_edits(source, photos, photo_masks, judged, work.judge, work.settings)
+    return shown, judge_edits(conditions, judged, work.judge, work.settings)
 
 
 def _resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:

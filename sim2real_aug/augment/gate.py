@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.augment.settings import AugmentSettings
-from sim2real_aug.d3po.scores import Judge, JudgedScores
+from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_mask
+from sim2real_aug.judges.base import Judge
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,14 @@ class Verdict:
 
 
 @torch.no_grad()
-def judge_edits(
-    source: Tensor,
-    photos: Tensor,
-    photo_masks: Tensor,
-    edits: Tensor,
-    judge: Judge,
-    settings: AugmentSettings,
-) -> Verdict:
+def judge_edits(conditions: Conditions, edits: Tensor, judge: Judge, settings: AugmentSettings) -> Verdict:
     """Scores of the edits (`d3po.scores`) and whether each passes every limit that is set.
 
-    photo_masks: (B, H, W) bool, the part of each photo to take after; all False where none was given.
-    Where the judge does not find the region in the source there is no outline to keep: that test is passed.
+    edits: (B, 3, H, W), one of each condition. Where the region is not found in the source there is no outline to
+    keep: that test is passed.
     """
     scorer = JudgedScores(judge, (settings.region,), settings.lambda_outside)
-    judged = scorer(source, photos, edits[:, None], photo_masks)
+    judged = scorer(conditions, edits[:, None])
     structural, semantic = judged.structural[:, 0], judged.semantic[:, 0]
     ok = torch.ones_like(structural, dtype=torch.bool)
     if settings.max_structural is not None:
@@ -47,7 +41,8 @@ def judge_edits(
     if settings.max_semantic is not None:
         ok &= semantic <= settings.max_semantic
     if settings.min_region_iou is not None:
-        before, after = judge.segment(source, settings.region), judge.segment(edits, settings.region)
+        before = source_mask(judge, conditions, settings.region)
+        after = judge.segment(edits, settings.region)
         ok &= (region_iou(before, after) >= settings.min_region_iou) | ~before.flatten(1).any(1)
     scores = torch.stack([structural, semantic], dim=1).float()
     return Verdict(scores.cpu().numpy(), ok.cpu().numpy())

@@ -20,6 +20,9 @@ class AugmentSettings:
     min_region_iou: least overlap (0..1) of that outline in source and edit; None does not ask.
     max_structural, max_semantic: greatest scores (distances) that pass; None does not ask.
     lambda_outside: weight of changes outside the regions in the semantic score (the paper's 0.05).
+    frame_geometry: dotted name of what draws masks and depth of a store's states again (`data.geometry`), for
+    stores that do not hold them; None leaves them to the judge.
+    photos_per_edit: photos that an edit takes after, 0 for all; None: as the editor was made for.
     """
 
     episodes: str | None = None
@@ -31,12 +34,16 @@ class AugmentSettings:
     max_structural: float | None = None
     max_semantic: float | None = None
     lambda_outside: float = 0.05
+    frame_geometry: str | None = None
+    photos_per_edit: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise BadInput(f"batch_size must be at least 1; got {self.batch_size}")
         if self.min_region_iou is not None and not 0 <= self.min_region_iou <= 1:
             raise BadInput(f"min_region_iou must be in 0..1, or null; got {self.min_region_iou}")
+        if self.photos_per_edit is not None and self.photos_per_edit < 0:
+            raise BadInput(f"photos_per_edit must be at least 1, 0 for all, or null; got {self.photos_per_edit}")
         for name in ("max_structural", "max_semantic"):
             limit = getattr(self, name)
             if limit is not None and not limit >= 0:

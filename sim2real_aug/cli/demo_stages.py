@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from sim2real_aug.augment.engine import augment, photo_of_episode
+from sim2real_aug.augment.engine import augment, photos_of_episode
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.cli.common import as_json, as_override
 from sim2real_aug.config import compose, settings
@@ -216,7 +216,7 @@ def draw(demo: Demo) -> Path:
     for episode in np.linspace(chosen[0], chosen[-1], demo.config.picture_rows).astype(int):
         frames = sim.episode(int(episode))
         middle = (frames.start + frames.stop) // 2
-        prompt = photo_of_episode(demo.config.seed, int(episode), len(photos))
+        prompt = photos_of_episode(demo.config.seed, int(episode), len(photos))[0]
         source, edit, target = (store.images(middle, middle + 1)[0] for store in (sim, edited, oracle))
         rows.append([source, photos.images[prompt], edit, target])
     return grid(rows, demo.place("picture.png"), ["source", "visual prompt", "edit", "the scene itself"])

@@ -5,20 +5,25 @@ Legend: N frames, P photos, S pixels a side; images (S, S, 3) uint8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
 from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.editor.editor import to_images
 from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.base import Judge
+from sim2real_aug.judges.photo_check import require_object
 from sim2real_aug.progress import say
 
 
@@ -47,19 +52,28 @@ def open_dataset(path: str | Path | None, simulate: DictConfig, run: Path) -> Re
     return ReplayBuffer.open(path)
 
 
+def check_photos(photos: PhotoSet, judge: Judge, regions: Sequence[str], device: torch.device) -> None:
+    """See `require_object`."""
+    masks = torch.from_numpy(photos.mask_of_each).to(device)
+    require_object(judge, to_images(photos.images, device), masks, photos.names, regions)
+
+
 def training_images(
-    buffer: ReplayBuffer, photos: PhotoSet, size: int, settings: D3POSettings
+    buffer: ReplayBuffer, photos: PhotoSet, size: int, settings: D3POSettings, redraw: str | None = None
 ) -> TrainingImages:
-    """Frames of `buffer` and `photos` at size x size, split into training and held-out frames."""
+    """Frames of `buffer` and `photos` at size x size, split into training and held-out frames.
+
+    redraw: see `find_geometry`.
+    """
     train, held_out = split_frames(buffer.episode_ends, settings.held_out_frames, settings.seed)
-    empty = np.zeros((size, size), bool)
-    masks = photos.masks or {}
+    exact = find_geometry(buffer, redraw)
     return TrainingImages(
         read=_reader(buffer, size),
         train=train,
         held_out=held_out,
         photos=photos.images,
-        photo_masks=np.stack([masks.get(name, empty) for name in photos.names]),
+        photo_masks=photos.mask_of_each,
+        geometry=None if exact is None else lambda frames: exact(frames).resized(size, crop=True),
     )
 
 

@@ -6,21 +6,61 @@ L_sem    = D(m_og * I_gen, m_sty * I_sty) + lambda * mean over the outside of m_
 with D the cosine distance between embeddings of masked regions. The paper's formula prints I_og in D, which
 would not depend on the edit; its text says the generated image, and so do we.
 
-Legend: C conditions (source I_og, visual prompt I_sty), K edits I_gen of each, R regions, H W pixels; images
-float32 in [0, 1]; masks bool.
+Of simulated frames labels and depth are known exactly: with them a score compares the edit with the truth, not
+with the judge's estimate of the source, whose errors no edit can mend.
+
+Legend: C conditions, K edits I_gen of each, n photos I_sty of each, R regions, H W pixels; images float32 in
+[0, 1]; masks bool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.data.geometry import FrameGeometry
+from sim2real_aug.data.regions import REGIONS, object_phrase, region_of
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
+
+
+@dataclass(frozen=True)
+class SourceGeometry:
+    """labels: (C, H, W) uint8, index into REGIONS. depth: (C, H, W) float32, as `relative_depth` scales it."""
+
+    labels: Tensor
+    depth: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, geometry: FrameGeometry) -> SourceGeometry:
+        """`geometry` as tensors on `device`."""
+        return cls(*(torch.from_numpy(part).to(device) for part in (geometry.labels, geometry.depth)))
+
+    def mask(self, phrase: str) -> Tensor:
+        """(C, H, W) bool."""
+        return self.labels == REGIONS.index(region_of(phrase))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What edits are made from.
+
+    source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
+    whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
+    source, None where it is not known.
+    """
+
+    source: Tensor
+    photos: Tensor
+    photo_masks: Tensor
+    numbers: NDArray[np.int64]
+    geometry: SourceGeometry | None = None
 
 
 @dataclass(frozen=True)
@@ -30,13 +70,16 @@ class Scores:
     structural: Tensor
     semantic: Tensor
 
+    @staticmethod
+    def join(parts: Sequence[Scores]) -> Scores:
+        """The conditions of several as one."""
+        structural, semantic = ([getattr(part, f.name) for part in parts] for f in fields(Scores))
+        return Scores(torch.cat(structural), torch.cat(semantic))
+
 
 class Scorer(Protocol):
-    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
-        """source, photos: (C, 3, H, W), edits: (C, K, 3, H, W), photo_masks: (C, H, W) -> scores (C, K).
-
-        A photo mask, where one is given, is the part of the photo to take after; all False: none given.
-        """
+    def __call__(self, conditions: Conditions, edits: Tensor) -> Scores:
+        """Scores (C, K) of edits (C, K, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +94,35 @@ class JudgedScores:
     lambda_outside: float = 0.05
 
     @torch.no_grad()
-    def __call__(self, source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
-        """See Scorer. A given photo mask stands for m_sty in every region."""
-        depth = self.judge.depth(source)
+    def __call__(self, conditions: Conditions, edits: Tensor) -> Scores:
+        """See Scorer. Against several photos D is the mean over them."""
+        exact, source = conditions.geometry, conditions.source
+        depth = self.judge.depth(source) if exact is None else exact.depth
         edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
-        source_masks = torch.stack([self.judge.segment(source, phrase) for phrase in self.regions])
-        found_masks = torch.stack([self.judge.segment(photos, phrase) for phrase in self.regions])
-        given = photo_masks.flatten(1).any(1)[:, None, None]
+        source_masks = torch.stack([source_mask(self.judge, conditions, phrase) for phrase in self.regions])
         outside = outside_distance(source, edits, inside=source_masks.any(0))
-        photo_masks = torch.where(given, photo_masks, found_masks)
-        semantic = region_distance(self.judge, photos, edits, source_masks, photo_masks)
+        distances = [
+            region_distance(self.judge, photos, edits, source_masks, self._photo_masks(photos, given))
+            for photos, given in zip(conditions.photos.unbind(1), conditions.photo_masks.unbind(1), strict=True)
+        ]
+        semantic = torch.stack(distances).mean(0)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
+
+    def _photo_masks(self, photos: Tensor, given: Tensor) -> Tensor:
+        """m_sty of each region, (R, C, H, W), in photos (C, 3, H, W): what the judge finds, but where a mask is
+        given (C, H, W) the object is there, and nothing else is."""
+        outlined, thing = given.flatten(1).any(1)[:, None, None], object_phrase(self.regions)
+        masks = []
+        for phrase in self.regions:
+            found = self.judge.segment(photos, phrase)
+            masks.append(torch.where(outlined, given if phrase == thing else found & ~given, found))
+        return torch.stack(masks)
+
+
+def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
+    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known."""
+    exact = conditions.geometry
+    return judge.segment(conditions.source, phrase) if exact is None else exact.mask(phrase)
 
 
 def structural_score(source_depth: Tensor, edit_depth: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from PIL import Image, ImageOps
 
 from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.progress import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIX = ".mask.png"
@@ -53,11 +54,18 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def mask_of_each(self) -> NDArray[np.bool_]:
+        """(P, S, S), all False for a photo that has no mask."""
+        given, none = self.masks or {}, np.zeros(self.images.shape[1:3], bool)
+        return np.stack([given.get(name, none) for name in self.names])
+
 
 def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
     """All photos directly in `folder`, at size x size.
 
-    Raises BadInput for a missing or empty folder, an unreadable photo or mask, and wrong corners.
+    Says when photos are cropped, and when there is but one. Raises BadInput for a missing or empty folder, an
+    unreadable photo or mask, a mask without white, and wrong corners.
     """
     root = Path(folder)
     if size < 1:
@@ -68,13 +76,22 @@ def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
     if not files:
         raise BadInput(f"{root} holds no photos; put {', '.join(SUFFIXES)} files directly into it")
     corners = _read_corners(root / "photos.yaml", [file.name for file in files])
-    images, masks = [], {}
+    images, masks, cropped = [], {}, []
     for file in files:
         picture = read_photo(file)
+        if picture.shape[0] != picture.shape[1] and file.name not in corners:
+            cropped.append(file.name)
         images.append(to_square(picture, size, corners.get(file.name)))
         mask_file = file.with_name(file.stem + MASK_SUFFIX)
         if mask_file.exists():
             masks[file.name] = _square_mask(mask_file, picture.shape[:2], size, corners.get(file.name))
+    if cropped:
+        say(
+            f"{root}: {len(cropped)} of {len(files)} photos are not square ({cropped[0]}{', ...' * (len(cropped) > 1)})"
+            ": their central square is used; four corners in photos.yaml rectify them instead"
+        )
+    if len(files) == 1:
+        say(f"{root} holds one photo: every edit takes after it; more would show the bench in other states")
     hashes = tuple(hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files)
     return PhotoSet(np.stack(images), tuple(file.name for file in files), hashes, masks or None)
 
@@ -144,7 +161,11 @@ def _square_mask(
             f"mask {file} is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
             f"{photo_shape[1]}x{photo_shape[0]}; they must be equal"
         )
-    return to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners) > 127
+    square = to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners) > 127
+    if not square.any():
+        where = "in the part of it that is used" if (mask > 127).any() else "at all"
+        raise BadInput(f"mask {file} has no white {where}; white marks the object: mend or remove the mask")
+    return square
 
 
 def _is_photo(file: Path) -> bool:

@@ -5,6 +5,7 @@ Legend: N frames of H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,14 @@ def region_of(phrase: str) -> str:
         if words in phrases:
             return region
     raise unknown_name("phrase for a region", phrase, [p for group in PHRASES.values() for p in group])
+
+
+def object_phrase(phrases: Sequence[str]) -> str:
+    """The phrase that means the object, which a photo must show and whose outline a user may give.
+
+    The one that names the block; where none does, the first.
+    """
+    return next((phrase for phrase in phrases if phrase.lower() in PHRASES["block"]), phrases[0])
 
 
 def relative_depth(depth: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,19 +27,28 @@ from transformers.utils import logging as transformers_logging
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
+from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
 from sim2real_aug.seeding import torch_generator
 
 
 @dataclass(frozen=True)
 class EditSettings:
-    """How an editor edits when nothing else is said; stored with its weights."""
+    """How an editor edits when nothing else is said; stored with its weights.
+
+    photos_per_edit: photos that an edit takes after, the mean of their latents; 0: all.
+    """
 
     instruction: str = "make it look like a real photo"
     num_inference_steps: int = 20
     image_guidance_scale: float = 1.5
     style_guidance_scale: float = 1.5
     guidance_scale: float = 7.5
+    photos_per_edit: int = 1
+
+    def __post_init__(self) -> None:
+        if self.photos_per_edit < 0:
+            raise BadInput(f"photos_per_edit must be at least 1, or 0 for all photos; got {self.photos_per_edit}")
 
     @property
     def scales(self) -> GuidanceScales:
@@ -63,6 +72,11 @@ class Conditioning:
         return Conditioning(
             self.source[chosen], self.style[chosen], self.text[chosen], self.null_text[chosen]
         )
+
+    @staticmethod
+    def join(parts: Sequence[Conditioning]) -> Conditioning:
+        """The conditioning of several batches as one."""
+        return Conditioning(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Conditioning)))
 
     def repeat(self, times: int) -> Conditioning:
         """Each edit's conditioning `times` times in a row: edits 0, 0, 1, 1, ..."""
@@ -146,14 +160,19 @@ class Editor(DiffusionPipeline):
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
     def condition(self, source: Tensor, style: Tensor, instructions: str | list[str]) -> Conditioning:
-        """Encode source images and visual prompts (B, 3, H, W) and one instruction for all or one each."""
+        """Encode source images and visual prompts (B, 3, H, W) and one instruction for all or one each.
+
+        Visual prompts (B, n, 3, H, W), n an edit, become the mean of their latents.
+        """
         batch = len(source)
         if isinstance(instructions, str):
             text = self.encode_text([instructions]).expand(batch, -1, -1)
         else:
             text = self.encode_text(instructions)
         null_text = self.encode_text([""]).expand(batch, -1, -1)
-        return Conditioning(self.encode_images(source), self.encode_images(style), text, null_text)
+        style = style[:, None] if style.ndim == 4 else style
+        prompts = self.encode_images(style.flatten(0, 1)).unflatten(0, style.shape[:2]).mean(1)
+        return Conditioning(self.encode_images(source), prompts, text, null_text)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]."""
@@ -163,7 +182,7 @@ class Editor(DiffusionPipeline):
     def predict(
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
     ) -> Tensor:
-        """The guided model output (B, C, h, w); only passes with a non-zero coefficient run, in one batch."""
+        """The guided model output (B, C, h, w) float32; only passes with a non-zero coefficient run, in one batch."""
         active = [
             (weight, seen)
             for weight, seen in zip(guidance_coefficients(scales), PASSES, strict=True)
@@ -180,7 +199,7 @@ class Editor(DiffusionPipeline):
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents)).repeat(len(active))
         outputs = self.unet(
             torch.cat([repeated, images], dim=1), timesteps, encoder_hidden_states=tokens
-        ).sample
+        ).sample.float()
         weighted = [
             weight * part for (weight, _), part in zip(active, outputs.chunk(len(active)), strict=True)
         ]
@@ -202,7 +221,8 @@ class Editor(DiffusionPipeline):
     ) -> Tensor:
         """Edited images (B, 3, H, W) in [0, 1]: DDIM with eta = 0 and the editor's own `edit_settings`.
 
-        Each edit depends on its own source, style and noise only, so the batch's make-up does not matter.
+        Visual prompts as in `condition`; initial_latents: (B, C, h, w). Each edit depends on its own source,
+        style and noise only, so the batch's make-up does not matter.
         """
         settings = self.edit_settings
         steps = settings.num_inference_steps
@@ -227,13 +247,11 @@ class Editor(DiffusionPipeline):
         photos = self.photos if photos is None else photos
         if photos is None:
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
-        style = photos[np.arange(len(frames)) % len(photos)]
+        chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
+        style = to_images(photos[chosen.flatten()], self.device).unflatten(0, chosen.shape)
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size=frames.shape[1])
-        edited = self.edit(
-            to_images(frames, self.device), to_images(style, self.device), noise.expand(len(frames), -1, -1, -1),
-            instruction,
-        )  # fmt: skip
-        return to_frames(edited)
+        noise = noise.expand(len(frames), -1, -1, -1)
+        return to_frames(self.edit(to_images(frames, self.device), style, noise, instruction))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""

@@ -348,8 +348,8 @@ def test_limits(store: Path, editor: Editor, tmp_path: Path, limits: dict[str, f
 
 def test_photo_masks_reach_the_semantic_score(store: Path, editor: Editor, tmp_path: Path) -> None:
     image = np.zeros((1, 16, 16, 3), np.uint8)
-    image[:, :4, :, 0] = 255
-    image[:, 4:, :, 2] = 255
+    image[:, :4, :, :2] = 255
+    image[:, 4:, :, 1:] = 255
     mask = np.zeros((16, 16), bool)
     mask[:4] = True
     scores = []
@@ -437,7 +437,8 @@ def test_episode_ranges(text: str | None, expected: range) -> None:
 def test_shipped_settings_are_the_defaults() -> None:
     from sim2real_aug.config import compose, settings
 
-    assert settings(AugmentSettings, compose("augment")) == AugmentSettings()
+    shipped = settings(AugmentSettings, compose("augment"))
+    assert shipped == AugmentSettings(frame_geometry="sim2real_aug.envs.redrawing.redraw_geometry")
 
 
 def test_record_is_json(store: Path, editor: Editor, tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Scores worked by hand with a judge whose answers are known, and their defined edge cases."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from sim2real_aug.d3po.scores import (
+    Conditions,
     JudgedScores,
+    SourceGeometry,
     outside_distance,
     region_distance,
     structural_score,
 )
+from sim2real_aug.data.geometry import FrameGeometry
 
 
 class ChannelJudge:
@@ -34,6 +38,13 @@ def plain(*colour: float) -> Tensor:
 
 
 NO_MASK = torch.zeros(1, 2, 2, dtype=torch.bool)
+
+
+def given(
+    source: Tensor, photos: Tensor, masks: Tensor = NO_MASK, geometry: SourceGeometry | None = None
+) -> Conditions:
+    """One condition; photos (n, 3, H, W), masks (n, H, W) of them."""
+    return Conditions(source, photos[None], masks.expand(len(photos), -1, -1)[None], np.array([0]), geometry)
 
 
 def test_structural_score_by_hand() -> None:
@@ -98,19 +109,71 @@ def test_judged_scores_put_the_parts_together() -> None:
     source[0, :, 0, 0] = 0.0  # one pixel outside the region "green"
     edits = source[:, None].clone()
     edits[0, 0, 0] += 0.2  # depth changes by 0.2 everywhere; outside, the colour by 0.2
-    scores = JudgedScores(ChannelJudge(), ["green"], lambda_outside=0.05)(source, photo, edits, NO_MASK)
+    scores = JudgedScores(ChannelJudge(), ["green"], lambda_outside=0.05)(given(source, photo), edits)
     # cosine of the edit's (0.6, 3, 0) over the region with the photo's (0, 3, 3)
     cosine = 9 / ((0.6**2 + 9) ** 0.5 * 18**0.5)
     assert scores.structural.item() == pytest.approx(0.2)
     assert scores.semantic.item() == pytest.approx(1 - cosine + 0.05 * 0.2, abs=1e-6)
 
 
-def test_a_given_photo_mask_is_the_region_to_take_after() -> None:
+def test_a_given_photo_mask_is_the_object_to_take_after() -> None:
     source, photo = plain(0, 1, 0)[None], plain(0, 1, 0)[None]
     photo[0, :, 0, 0] = torch.tensor([1.0, 0.0, 0.0])
     corner = NO_MASK.clone()
     corner[0, 0, 0] = True
     judged = JudgedScores(ChannelJudge(), ["green"])
     edits = source[:, None]
-    assert judged(source, photo, edits, NO_MASK).semantic.item() == pytest.approx(0.0, abs=1e-6)
-    assert judged(source, photo, edits, corner).semantic.item() == pytest.approx(1.0)
+    assert judged(given(source, photo), edits).semantic.item() == pytest.approx(0.0, abs=1e-6)
+    assert judged(given(source, photo, corner), edits).semantic.item() == pytest.approx(1.0)
+
+
+class NamedJudge(ChannelJudge):
+    """The table is what is green, the block what is red."""
+
+    CHANNELS = ("block", "table")
+
+
+def test_a_given_mask_takes_its_place_from_the_other_regions() -> None:
+    """The judge takes the blue block for a part of the table; its owner outlined it."""
+    source, photo = plain(0, 1, 0)[None], plain(0, 1, 0)[None]
+    source[0, :, 0] = torch.tensor([1.0, 0.0, 0.0])[:, None]  # block above, table below
+    photo[0, :, 0] = torch.tensor([0.0, 1.0, 1.0])[:, None]
+    outline = NO_MASK.clone()
+    outline[0, 0] = True
+    edits = photo[:, None]  # exactly the photo: table like table, block like block
+    scorer = JudgedScores(NamedJudge(), ["table", "block"])
+    assert scorer(given(source, photo, outline), edits).semantic.item() == pytest.approx(0.0, abs=1e-6)
+    # without the outline the photo has no block, and its table is the mean (0, 1, 0.5) of both halves
+    assert scorer(given(source, photo), edits).semantic.item() == pytest.approx(1 - 1 / 1.25**0.5, abs=1e-6)
+
+
+def test_several_photos_count_alike() -> None:
+    source, photos = plain(0, 1, 0)[None], torch.stack([plain(0, 1, 0), plain(0, 1, 1)])
+    scores = JudgedScores(ChannelJudge(), ["green"])(given(source, photos), source[:, None])
+    assert scores.semantic.item() == pytest.approx((0 + 1 - 0.5**0.5) / 2, abs=1e-6)
+
+
+def test_exact_geometry_takes_the_place_of_the_judges_estimate() -> None:
+    """A block 40 high and a pusher 60 high on a table 1000 below the camera; the judge sees red 0.75 everywhere."""
+    depth = np.array([[[1000.0, 1000.0], [960.0, 940.0]]], np.float32)
+    labels = np.array([[[0, 2], [1, 3]]], np.uint8)
+    exact = SourceGeometry.on(torch.device("cpu"), FrameGeometry.measured(labels, depth))
+    source, photo = plain(0.75, 1, 0)[None], plain(0, 1, 0)[None]
+    edits = source[:, None].clone()
+    scores = JudgedScores(NamedJudge(), ["table"])(given(source, photo, geometry=exact), edits)
+    # relative depth 1, 1, 0.5, 0.25 against 0.75: the unedited frame's score is what the judge gets wrong of it
+    assert scores.structural.item() == pytest.approx((0.25 + 0.25 + 0.25 + 0.5) / 4)
+    edits[0, 0, :, 1, 0] += torch.tensor([0.0, -0.3, 0.4])  # distance 0.5 on the block: outside of the table,
+    moved = JudgedScores(NamedJudge(), ["table"])(given(source, photo, geometry=exact), edits)
+    # of whose two other pixels, goal and pusher, nothing changed; the judge would have found table everywhere
+    assert (moved.semantic - scores.semantic).item() == pytest.approx(0.05 * 0.5 / 3, abs=1e-6)
+
+
+def test_a_perfect_judge_gives_an_unedited_frame_a_structural_score_of_zero() -> None:
+    depth = np.array([[[1.0, 1.0], [0.96, 0.96]]], np.float32)
+    geometry = FrameGeometry.measured(np.array([[[0, 0], [1, 1]]], np.uint8), depth)
+    source, photo = plain(0, 1, 0)[None], plain(0, 1, 0)[None]
+    source[0, 0] = torch.tensor([[1.0, 1.0], [0.5, 0.5]])
+    exact = SourceGeometry.on(torch.device("cpu"), geometry)
+    scores = JudgedScores(NamedJudge(), ["table"])(given(source, photo, geometry=exact), source[:, None])
+    assert scores.structural.item() == pytest.approx(0.0, abs=1e-6)

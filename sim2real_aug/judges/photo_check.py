@@ -1,0 +1,48 @@
+"""Whether photos show what the judge is to compare, asked before anything is written.
+
+Legend: P photos (P, 3, S, S) float32 in [0, 1]; masks bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sim2real_aug.data.photos import MASK_SUFFIX
+from sim2real_aug.data.regions import object_phrase
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.base import SegmentationJudge
+from sim2real_aug.progress import say
+
+LEAST_SHARE = 0.002  # of a photo: a tenth of the block seen from above; a few stray pixels are no object
+BATCH, NAMED = 16, 5
+
+
+@torch.no_grad()
+def require_object(
+    judge: SegmentationJudge,
+    photos: Tensor,
+    photo_masks: Tensor,
+    names: Sequence[str],
+    phrases: Sequence[str],
+) -> None:
+    """Name the photos in which neither the judge nor a mask (P, S, S) of the user shows the object.
+
+    Such a photo has no region to take after: it is compared by its other regions only. Raises BadInput where no
+    photo shows the object, and for a phrase that the judge cannot know.
+    """
+    for phrase in phrases:
+        judge.segment(photos[:1], phrase)
+    thing = object_phrase(phrases)
+    found = torch.cat([judge.segment(batch, thing) for batch in photos.split(BATCH)])
+    shown = (found.flatten(1).float().mean(1) >= LEAST_SHARE) | photo_masks.flatten(1).any(1)
+    lacking = [name for name, seen in zip(names, shown.tolist(), strict=True) if not seen]
+    if not lacking:
+        return
+    named = ", ".join(lacking[:NAMED]) + (f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else "")
+    remedy = f"outline it in white on black in NAME{MASK_SUFFIX} beside the photo, or remove the photo"
+    if len(lacking) == len(names):
+        raise BadInput(f"the judge finds no '{thing}' in any of the photos: {named}; {remedy}")
+    say(f"the judge finds no '{thing}' in {len(lacking)} of {len(names)} photos: {named}; {remedy}")
