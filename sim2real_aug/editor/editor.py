@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from sim2real_aug.editor.architecture import require_editor, require_fit
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
@@ -99,12 +100,7 @@ class Editor(DiffusionPipeline):
         edit_settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if unet.config.in_channels != 3 * vae.config.latent_channels:
-            raise BadInput(
-                f"the UNet's conv_in must take 3 x {vae.config.latent_channels} channels (noise, source, visual "
-                f"prompt); it takes {unet.config.in_channels}. Widen a plain InstructPix2Pix checkpoint first: "
-                "sim2real_aug.editor.widen.from_instruct_pix2pix"
-            )
+        require_fit(vae, text_encoder, unet, fusion)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -264,13 +260,13 @@ class Editor(DiffusionPipeline):
     def from_pretrained(cls, path: str | Path, **options: Any) -> Editor:
         """Load a folder that `save_pretrained` wrote. Raises BadInput for anything else."""
         folder = Path(path)
-        if not (folder / "model_index.json").is_file():
-            raise BadInput(f"{folder} is not an editor: it has no model_index.json")
+        require_editor(folder)
         try:
             with _without_bars():
                 editor: Editor = super().from_pretrained(str(folder), **options)
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{folder} does not load as an editor: {' '.join(str(error).split())}") from error
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split()).split(" If you want")[0]  # diffusers' advice is for its API
+            raise BadInput(f"{folder} does not load as an editor: {reason}") from error
         editor.set_progress_bar_config(disable=True)
         editor.photos = read_photos(folder / "photos")
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):

@@ -195,6 +195,33 @@ def test_bad_corners(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("white", "where"), [(slice(0, 0), "at all"), (slice(0, 3), "in the part of it")])
+def test_a_mask_without_white_is_refused(tmp_path: Path, white: slice, where: str) -> None:
+    """All black, or white only where the central square of a wide photo is cut off."""
+    mask = np.zeros((20, 40), np.uint8)
+    mask[:, white] = 255
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "a.mask.png")
+    with pytest.raises(BadInput, match=f"a.mask.png has no white {where}.*white marks the object"):
+        load_photos(tmp_path, 8)
+
+
+def test_what_is_done_to_photos_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, width in (("a", 40), ("b", 20), ("c", 30)):
+        Image.fromarray(np.zeros((20, width, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    assert load_photos(tmp_path, 8).images.shape == (3, 8, 8, 3)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "2 of 3 photos are not square (a.png, ...): their central square is used" in said
+    (tmp_path / "photos.yaml").write_text("corners: [[0, 0], [20, 0], [20, 20], [0, 20]]")
+    load_photos(tmp_path, 8)
+    assert not capsys.readouterr().err, "rectified photos are not cropped"
+    for name in ("a.png", "c.png", "photos.yaml"):
+        (tmp_path / name).unlink()
+    assert len(load_photos(tmp_path, 8)) == 1
+    assert "one photo" in capsys.readouterr().err
+
+
 def test_mask_of_another_size(tmp_path: Path) -> None:
     Image.fromarray(quarters(10)).save(tmp_path / "a.png")
     Image.new("L", (5, 5)).save(tmp_path / "a.mask.png")

@@ -95,7 +95,7 @@ def test_wrong_checkpoints_are_refused_in_one_line(checkpoint: Path, editor: Edi
         from_instruct_pix2pix(tmp_path)
     with pytest.raises(BadInput, match=r"no model_index\.json"):
         Editor.from_pretrained(tmp_path)
-    with pytest.raises(BadInput, match="does not load as an editor"):
+    with pytest.raises(BadInput, match="not an Editor; widen"):
         Editor.from_pretrained(checkpoint)
     with pytest.raises(BadInput, match="multiples of 4"):
         editor(np.zeros((1, 30, 30, 3), np.uint8), np.zeros((1, 30, 30, 3), np.uint8))

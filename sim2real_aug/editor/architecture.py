@@ -1,0 +1,57 @@
+"""Whether a checkpoint is an editor: its components by class, and that they fit each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sim2real_aug.errors import BadInput
+
+COMPONENTS = {
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModel",
+    "tokenizer": "CLIPTokenizer",
+    "unet": "UNet2DConditionModel",
+    "fusion": "ConditioningFusion",
+    "scheduler": "DDIMScheduler",
+}
+WIDEN = "widen a plain InstructPix2Pix checkpoint first: sim2real_aug.editor.widen.from_instruct_pix2pix"
+
+
+def require_editor(folder: Path) -> None:
+    """Raises BadInput that names what is there instead of an editor, from model_index.json alone."""
+    file = folder / "model_index.json"
+    if not file.is_file():
+        raise BadInput(f"{folder} is not an editor: it has no model_index.json")
+    try:
+        index = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    kind = index.get("_class_name")
+    if kind != "Editor":
+        raise BadInput(f"{folder} holds a {kind}, not an Editor; {WIDEN}")
+    other = [
+        f"{name} is {found or 'missing'}, not {expected}"
+        for name, expected in COMPONENTS.items()
+        if not str(found := (index.get(name) or [None, ""])[1]).startswith(expected)
+    ]
+    if other:
+        raise BadInput(f"{folder} is an editor of another architecture: {'; '.join(other)}")
+
+
+def require_fit(vae: Any, text_encoder: Any, unet: Any, fusion: Any) -> None:
+    """Raises BadInput that lists every pair of components whose widths differ."""
+    latent, text = vae.config.latent_channels, text_encoder.config.hidden_size
+    noise = f"3 x {latent} (noise, source, visual prompt)"
+    widths = [
+        ("the UNet's conv_in takes", unet.config.in_channels, 3 * latent, noise),
+        ("the UNet gives", unet.config.out_channels, latent, f"the VAE's {latent} channels"),
+        ("the UNet attends to", unet.config.cross_attention_dim, text, f"the text encoder's {text}"),
+        ("fusion takes", fusion.config.latent_channels, 2 * latent, f"2 x {latent} (source, visual prompt)"),
+        ("fusion attends to", fusion.config.text_dim, text, f"the text encoder's {text}"),
+    ]
+    wrong = [f"{what} {found}, not {spoken}" for what, found, expected, spoken in widths if found != expected]
+    if wrong:
+        hint = f". {WIDEN[0].upper()}{WIDEN[1:]}" if unet.config.in_channels == 2 * latent else ""
+        raise BadInput(f"the editor's components do not fit: {'; '.join(wrong)}{hint}")
