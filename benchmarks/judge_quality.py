@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from paired_frames import Drawn, domains_of, paired_frames
 from torch import Tensor
-from twin_frames import TwinFrames, draw_frames, scenes_of
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.editor import to_images
-from sim2real_aug.envs.twin import scene_names
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.report.pictures import grid
@@ -70,7 +69,7 @@ def most_spearman(truth: NDArray[Any]) -> float:
 
 
 @torch.no_grad()
-def geometry(judge: Judge, frames: TwinFrames) -> dict[str, NDArray[np.float64]]:
+def geometry(judge: Judge, frames: Drawn) -> dict[str, NDArray[np.float64]]:
     """Figures of each frame, (M,) each: IoU of every region that is in view (else NaN), agreement of depth."""
     images = to_images(frames.images)
     figures: dict[str, NDArray[np.float64]] = {}
@@ -108,7 +107,7 @@ def retrieved(seen: Tensor, own: int, seed: int) -> NDArray[np.int64]:
     return np.asarray(nearest.numpy())
 
 
-def measure(judge: Judge, frames: dict[str, TwinFrames], scenes: list[str], seed: int) -> dict[str, Any]:
+def measure(judge: Judge, frames: dict[str, Drawn], scenes: list[str], seed: int) -> dict[str, Any]:
     """Means over the frames of each of `scenes`, and what is retrieved instead of them among all of `frames`."""
     names = list(frames)
     seen = torch.stack([embeddings(judge, drawn.images) for drawn in frames.values()])
@@ -147,7 +146,7 @@ def grey(plane: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.repeat((255 * plane).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def draw_worst(judge: Judge, frames: dict[str, TwinFrames], scenes: list[str], path: Path) -> None:
+def draw_worst(judge: Judge, frames: dict[str, Drawn], scenes: list[str], path: Path) -> None:
     """The frames whose block is found worst, one row each: frame, true and found regions, true and read depth."""
     rows = []
     for scene in scenes:
@@ -169,13 +168,14 @@ def main() -> int:
     parser.add_argument("--judge", type=Path, help="folder of a compact judge; the one that ships")
     parser.add_argument("--frames", type=int, default=50, help="of each scene")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, default=Path("build/twin-frames"))
+    parser.add_argument("--cache", type=Path, default=Path("build/benchmark-frames"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="draw the frames that are read worst")
     arguments = parser.parse_args()
-    judge, scenes = load_judge(arguments.judge), scenes_of("development")
+    judge, scenes = load_judge(arguments.judge), domains_of("development")
     seed = derive_seed(arguments.seed, "judge quality")
-    frames = {name: draw_frames(name, arguments.frames, seed, arguments.cache) for name in scene_names()}
+    domains = [*scenes, *domains_of("claims")]
+    frames = {name: paired_frames(name, arguments.frames, seed, arguments.cache).real for name in domains}
     by_scene = measure(judge, frames, scenes, seed)
     summary = summarise(by_scene)
     result = {"frames_per_scene": arguments.frames, "scenes": by_scene, "summary": summary}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from judge_quality import draw_worst, gamma, measure, most_spearman, retrieved, spearman, summarise
+from paired_frames import Drawn, domains_of, held_out_states
 from torch import Tensor
-from twin_frames import TwinFrames, held_out_states, scenes_of
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.envs.recordings import load_recordings
@@ -63,7 +63,7 @@ def test_an_oracle_is_perfect_and_its_worst_frames_are_drawn(tmp_path: Path) -> 
     frames = {}
     for scene, blue in (("a", 0), ("b", 255)):
         image = np.stack([labels, np.round(depth / depth.max() * 255), np.full_like(labels, blue)], -1)
-        frames[scene] = TwinFrames(states, image, labels, image.astype(np.uint8), labels, depth)
+        frames[scene] = Drawn(image.astype(np.uint8), labels, depth)
     by_scene = measure(Oracle(), frames, ["a"], seed=0)
     assert by_scene["a"]["block_iou"] == by_scene["a"]["depth_gamma"] == by_scene["a"]["retrieval"] == 1
     assert all(figure["ok"] for figure in summarise(by_scene).values())
@@ -77,5 +77,6 @@ def test_states_are_those_that_training_stores_do_not_hold() -> None:
     first = recordings.state[: recordings.episode_ends[299]]
     assert not (states[:, None] == first[None]).all(-1).any()
     np.testing.assert_array_equal(states, held_out_states(50, seed=1))
-    assert sorted(scenes_of("development") + scenes_of("claims")) == sorted(scene_names())
-    assert len(scenes_of("development")) == 4
+    scenes = domains_of("development") + domains_of("claims")
+    assert sorted(scenes) == [f"pathtraced/{name}" for name in scene_names()]
+    assert len(domains_of("development")) == 4
