@@ -19,6 +19,11 @@ class Progress(Protocol):
         """Report `amount` more units done; `note` is shown beside them."""
 
 
+class _NoProgress:
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        pass
+
+
 class _PlainProgress:
     def __init__(self, description: str, total: int, done: int, unit: str) -> None:
         self.description, self.total, self.done, self.unit = description, total, done, unit
@@ -41,8 +46,13 @@ class _PlainProgress:
 
 
 @contextmanager
-def progress(description: str, total: int, done: int = 0, unit: str = "it") -> Iterator[Progress]:
-    """Show progress from `done` to `total` while the block runs."""
+def progress(
+    description: str, total: int, done: int = 0, unit: str = "it", shown: bool = True
+) -> Iterator[Progress]:
+    """Show progress from `done` to `total` while the block runs; nothing unless `shown`."""
+    if not shown:
+        yield _NoProgress()
+        return
     if not sys.stderr.isatty():
         yield _PlainProgress(description, total, done, unit)
         return

@@ -27,7 +27,11 @@ def train_editor(
     Example: sim2real-aug train-editor sim.zarr --photos my-photos
     """
     config = call.compose({"seed": seed}, dataset=dataset, photos=photos, out=out)
+    from sim2real_aug.d3po.processes import is_main
     from sim2real_aug.d3po.trainer import train_editor as train
 
     store = location(dataset) if dataset else None
-    return train(config, dataset=store, photos=photos, out=out, overwrite=call.overwrite)
+    summary = train(config, dataset=store, photos=photos, out=out, overwrite=call.overwrite)
+    if not is_main():  # of several processes one prints
+        raise typer.Exit(0)
+    return summary

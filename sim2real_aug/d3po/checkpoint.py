@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sim2real_aug.d3po.choice import Choice
+from sim2real_aug.d3po.held_out import HeldOut
+from sim2real_aug.d3po.learner import Learner, make_learner
+from sim2real_aug.d3po.processes import is_main
 from sim2real_aug.d3po.rollouts import Task
 from sim2real_aug.d3po.scores import Scores
-from sim2real_aug.d3po.settings import D3POSettings
-from sim2real_aug.editor.adapter import adapter_state, load_adapter_state, trainable_parameters
+from sim2real_aug.editor.adapter import adapter_state, load_adapter_state
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.runs import RunFolder
 
 
 @dataclass
 class TrainingState:
-    """Where a run stands. base: the base editor's held-out scores, (M, 1). best_*: of the round to keep."""
+    """Where a run stands. base: the base editor's held-out edits. best_adapter: the weights of `choice.round`."""
 
-    optimizer: torch.optim.Optimizer
-    base: Scores
+    learner: Learner
+    base: HeldOut
     best_adapter: dict[str, Tensor]
-    best_round: int = 0
-    best_total: float = 0.0
+    choice: Choice = field(default_factory=Choice)
     round: int = 0
 
 
 def checkpoint_path(run: RunFolder) -> Path:
     return run.checkpoint("state.pt")
-
-
-def make_optimizer(editor: Editor, settings: D3POSettings) -> torch.optim.Optimizer:
-    """AdamW over the adapter, with D3PO's knobs."""
-    return torch.optim.AdamW(
-        trainable_parameters(editor),
-        lr=settings.learning_rate,
-        betas=settings.adam_betas,
-        eps=settings.adam_epsilon,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def copy_adapter(editor: Editor) -> dict[str, Tensor]:
@@ -49,15 +41,18 @@ def copy_adapter(editor: Editor) -> dict[str, Tensor]:
 
 
 def save(task: Task, state: TrainingState, run: RunFolder) -> None:
-    """Replace the checkpoint; a crash leaves the old one or the new one, never half of one."""
+    """Replace the checkpoint, in the main process; a crash leaves the old one or the new one, never half."""
+    if not is_main():
+        return
+    ema = state.learner.ema
     content = {
         "round": state.round,
         "adapter": adapter_state(task.editor),
-        "optimizer": state.optimizer.state_dict(),
-        "base": [state.base.structural, state.base.semantic],
+        "optimizer": state.learner.optimizer.state_dict(),
+        "ema": None if ema is None else ema.state_dict(),
+        "base": _from_held_out(state.base),
         "best_adapter": state.best_adapter,
-        "best_round": state.best_round,
-        "best_total": state.best_total,
+        "choice": asdict(state.choice),
     }
     path = checkpoint_path(run)
     temporary = path.with_suffix(".new")
@@ -72,13 +67,25 @@ def load(task: Task, run: RunFolder) -> TrainingState | None:
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
     load_adapter_state(task.editor, content["adapter"])
-    optimizer = make_optimizer(task.editor, task.settings)
-    optimizer.load_state_dict(content["optimizer"])
+    learner = make_learner(task.editor, task.settings)
+    learner.optimizer.load_state_dict(content["optimizer"])
+    if learner.ema is not None:
+        learner.ema.load_state_dict(content["ema"])
+        learner.ema.to(task.editor.device)
     return TrainingState(
-        optimizer=optimizer,
-        base=Scores(*content["base"]),
+        learner=learner,
+        base=_to_held_out(content["base"]),
         best_adapter=content["best_adapter"],
-        best_round=content["best_round"],
-        best_total=content["best_total"],
+        choice=Choice(**content["choice"]),
         round=content["round"],
     )
+
+
+def _from_held_out(held: HeldOut) -> dict[str, Any]:
+    both = [scores and [scores.structural, scores.semantic] for scores in (held.scores, held.guard)]
+    return {"edits": torch.from_numpy(held.edits), "scores": both[0], "guard": both[1]}
+
+
+def _to_held_out(content: dict[str, Any]) -> HeldOut:
+    guard = content["guard"]
+    return HeldOut(content["edits"].numpy(), Scores(*content["scores"]), guard and Scores(*guard))

@@ -8,7 +8,7 @@ S pixels a side, (c, h, w) one latent; images uint8 (S, S, 3) at rest, float32 (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sim2real_aug.d3po.scores import Scorer, Scores
+from sim2real_aug.d3po.processes import own
+from sim2real_aug.d3po.scores import Conditions, Scorer, Scores, SourceGeometry
 from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.geometry import GeometryReader
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
+from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.editor.trajectory import DenoisingTrajectory, sample_trajectory
 from sim2real_aug.errors import BadInput
 from sim2real_aug.seeding import numpy_generator, torch_generator
@@ -33,6 +36,7 @@ class TrainingImages:
 
     read: frame indices (n,) -> frames (n, S, S, 3) uint8. train, held_out: indices, disjoint.
     photos: (P, S, S, 3) uint8. photo_masks: (P, S, S) bool, all False where a photo has no mask of its own.
+    geometry: of the frames, by their indices, where it is known.
     """
 
     read: FrameReader
@@ -40,35 +44,46 @@ class TrainingImages:
     held_out: NDArray[np.int64]
     photos: NDArray[np.uint8]
     photo_masks: NDArray[np.bool_]
+    geometry: GeometryReader | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, judged by what, on what, how."""
+    """What is trained, judged by what, on what, how.
+
+    guard: a scorer that is not trained against, which watches the held-out edits. targets: (M, S, S, 3) uint8,
+    how the held-out frames really look, where that is known.
+    """
 
     editor: Editor
     scorer: Scorer
     images: TrainingImages
     settings: D3POSettings
+    guard: Scorer | None = None
+    targets: NDArray[np.uint8] | None = None
 
-
-@dataclass(frozen=True)
-class Conditions:
-    """source, photos: (G, 3, S, S). photo_masks: (G, S, S) bool. numbers: (G,) place of each in its round."""
-
-    source: Tensor
-    photos: Tensor
-    photo_masks: Tensor
-    numbers: range
+    def autocast(self) -> torch.autocast:
+        """The precision of the editor's passes; means, log-probabilities and judges stay in float32."""
+        wanted = self.settings.precision == "bf16"
+        return torch.autocast(self.editor.device.type, torch.bfloat16, enabled=wanted)
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One minibatch: conditioning and trajectory of N rows, scores (G, K)."""
+    """What this process sampled: conditioning and trajectory of N rows, scores (G, K)."""
 
     conditioning: Conditioning
     trajectory: DenoisingTrajectory
     scores: Scores
+
+    @staticmethod
+    def join(parts: Sequence[Rollout]) -> Rollout:
+        """The minibatches of a round as one."""
+        return Rollout(
+            Conditioning.join([part.conditioning for part in parts]),
+            DenoisingTrajectory.join([part.trajectory for part in parts]),
+            Scores.join([part.scores for part in parts]),
+        )
 
 
 def split_frames(
@@ -98,44 +113,47 @@ def split_frames(
 def make_conditions(
     task: Task, frames: NDArray[np.int64], photos: NDArray[np.int64], batch: int
 ) -> Iterator[Conditions]:
-    """Frames and photos in pairs, `batch` at a time."""
-    images, device = task.images, task.editor.device
-    for start in range(0, len(frames), batch):
-        numbers = range(start, min(start + batch, len(frames)))
-        chosen = photos[numbers.start : numbers.stop]
+    """This process's share of a list of frames (N,), each with its photos (N, n), `batch` at a time."""
+    images, device, mine = task.images, task.editor.device, own(len(frames))
+    for start in range(0, len(mine), batch):
+        numbers = mine[start : start + batch]
+        chosen = photos[numbers]
+        exact = None if images.geometry is None else images.geometry(frames[numbers])
+        prompts = to_images(images.photos[chosen.flatten()], device)
         yield Conditions(
-            source=to_images(images.read(frames[numbers.start : numbers.stop]), device),
-            photos=to_images(images.photos[chosen], device),
+            source=to_images(images.read(frames[numbers]), device),
+            photos=prompts.unflatten(0, chosen.shape),
             photo_masks=torch.from_numpy(images.photo_masks[chosen]).to(device),
             numbers=numbers,
+            geometry=None if exact is None else SourceGeometry.on(device, exact),
         )
 
 
 def draw_conditions(task: Task, round_number: int) -> Iterator[Conditions]:
-    """The conditions of one round in minibatches: random training frames, each with a random photo."""
+    """This process's conditions of a round in minibatches: random training frames, each with random photos."""
     settings, train = task.settings, task.images.train
     generator = numpy_generator(settings.seed, "conditions", round_number)
     count = settings.conditions_per_round
     frames = generator.choice(train, count, replace=count > len(train))
-    photos = generator.integers(len(task.images.photos), size=count)
+    photos = draw_photos(generator, len(task.images.photos), count, task.editor.edit_settings.photos_per_edit)
     return make_conditions(task, frames, photos, settings.groups_per_batch)
 
 
-def initial_latents(task: Task, *place: int | str, numbers: range) -> Tensor:
+def initial_latents(task: Task, *place: int | str, numbers: NDArray[np.int64]) -> Tensor:
     """x_T of each condition, (G, c, h, w), from its own place and number: independent of the batching."""
     seed = task.settings.seed
-    drawn = [task.editor.initial_latents(1, torch_generator(seed, *place, number)) for number in numbers]
-    return torch.cat(drawn)
+    generators = [torch_generator(seed, *place, int(number)) for number in numbers]
+    return torch.cat([task.editor.initial_latents(1, generator) for generator in generators])
 
 
 def guidance_scales(task: Task) -> GuidanceScales:
     """The scales to train with: the settings' own, else those that the editor edits with."""
-    settings, own = task.settings, task.editor.edit_settings
+    settings, default = task.settings, task.editor.edit_settings
     image, style = settings.image_guidance_scale, settings.style_guidance_scale
     return GuidanceScales(
-        image=own.image_guidance_scale if image is None else image,
-        style=own.style_guidance_scale if style is None else style,
-        text=own.guidance_scale if settings.guidance_scale is None else settings.guidance_scale,
+        image=default.image_guidance_scale if image is None else image,
+        style=default.style_guidance_scale if style is None else style,
+        text=default.guidance_scale if settings.guidance_scale is None else settings.guidance_scale,
     )
 
 
@@ -148,16 +166,27 @@ def sample_rollout(task: Task, conditions: Conditions, round_number: int) -> Rol
     editor, settings = task.editor, task.settings
     group, instruction = settings.trajectories_per_condition, editor.edit_settings.instruction
     latents = initial_latents(task, "initial latents", round_number, numbers=conditions.numbers)
-    conditioning = editor.condition(conditions.source, conditions.photos, instruction).repeat(group)
-    trajectory = sample_trajectory(
-        editor,
-        conditioning,
-        latents.repeat_interleave(group, 0),
-        torch_generator(settings.seed, "step noise", round_number, conditions.numbers.start),
-        num_inference_steps=settings.num_inference_steps,
-        scales=guidance_scales(task),
-        eta=settings.eta,
-    )
-    edits = editor.decode(trajectory.next_latents[:, -1]).unflatten(0, (-1, group))
-    scores = task.scorer(conditions.source, conditions.photos, edits, conditions.photo_masks)
-    return Rollout(conditioning, trajectory, scores)
+    generators = [
+        torch_generator(settings.seed, "step noise", round_number, int(number), member)
+        for number in conditions.numbers
+        for member in range(group)
+    ]
+    with task.autocast():
+        conditioning = editor.condition(conditions.source, conditions.photos, instruction).repeat(group)
+        trajectory = sample_trajectory(
+            editor,
+            conditioning,
+            latents.repeat_interleave(group, 0),
+            generators,
+            num_inference_steps=settings.num_inference_steps,
+            scales=guidance_scales(task),
+            eta=settings.eta,
+        )
+        edits = editor.decode(trajectory.next_latents[:, -1]).unflatten(0, (-1, group))
+    return Rollout(conditioning, trajectory, task.scorer(conditions, edits))
+
+
+def sample_round(task: Task, round_number: int) -> Rollout:
+    """This process's share of a round's samples."""
+    drawn = draw_conditions(task, round_number)
+    return Rollout.join([sample_rollout(task, conditions, round_number) for conditions in drawn])

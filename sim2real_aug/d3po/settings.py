@@ -19,6 +19,7 @@ COUNTS = (
     "evaluate_every",
     "checkpoint_every",
     "sample_grid_every",
+    "guard_patience",
 )
 POSITIVE = ("beta", "learning_rate", "max_grad_norm", "adam_epsilon")
 
@@ -41,6 +42,8 @@ class D3POSettings:
     updates_per_round: int = 1
     beta: float = 0.1
     clip_ratio: float = 0.1
+    precision: str = "fp32"
+    ema_decay: float = 0.0
     learning_rate: float = 3e-5
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
@@ -49,6 +52,7 @@ class D3POSettings:
     alpha: float = 1.0
     lambda_outside: float = 0.05
     regions: tuple[str, ...] = ("table", "block", "goal", "pusher")
+    train: str = "lora"
     lora_rank: int = 8
     lora_alpha: float = 8.0
     lora_target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
@@ -58,6 +62,9 @@ class D3POSettings:
     checkpoint_every: int = 1
     sample_grid_every: int = 5
     keep: str = "best"
+    guard_tolerance: float = 0.1
+    guard_patience: int = 2
+    photos_per_edit: int | None = None
     instruction: str | None = None
     seed: int = 0
 
@@ -79,8 +86,19 @@ class D3POSettings:
                 f"train_timesteps must be at most num_inference_steps, {steps}; got {self.train_timesteps}",
             ),
             (not 0 < self.clip_ratio < 1, f"clip_ratio must be between 0 and 1; got {self.clip_ratio}"),
+            (
+                self.precision not in ("fp32", "bf16"),
+                f"precision must be 'fp32' or 'bf16'; got '{self.precision}'",
+            ),
+            (not 0 <= self.ema_decay < 1, f"ema_decay must be at least 0 and below 1; got {self.ema_decay}"),
             (not 0 < self.eta <= 1, f"eta must be above 0 (0 has no density) and at most 1; got {self.eta}"),
+            (self.train not in ("lora", "full"), f"train must be 'lora' or 'full'; got '{self.train}'"),
+            (self.guard_tolerance < 0, f"guard_tolerance must not be negative; got {self.guard_tolerance}"),
             (self.keep not in ("best", "last"), f"keep must be 'best' or 'last'; got '{self.keep}'"),
+            (
+                self.photos_per_edit is not None and self.photos_per_edit < 0,
+                f"photos_per_edit must be at least 1, 0 for all, or null; got {self.photos_per_edit}",
+            ),
             (not self.regions, "regions must name at least one region"),
         ]
 

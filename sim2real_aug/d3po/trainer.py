@@ -21,37 +21,37 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import settings as settings_from
-from sim2real_aug.d3po.checkpoint import (
-    TrainingState,
-    checkpoint_path,
-    copy_adapter,
-    load,
-    make_optimizer,
-    save,
-)
+from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
+from sim2real_aug.d3po.choice import choose, is_hacked
 from sim2real_aug.d3po.held_out import draw_grid, edit_held_out, held_out_metrics
-from sim2real_aug.d3po.inputs import open_dataset, open_photos, training_images
+from sim2real_aug.d3po.inputs import check_photos, open_dataset, open_photos, training_images
+from sim2real_aug.d3po.learner import Learner, averaged, make_learner
 from sim2real_aug.d3po.preferences import rank_pairs, total_score
-from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout
+from sim2real_aug.d3po.processes import (
+    collect,
+    is_main,
+    join_processes,
+    main_first,
+    own,
+    require_work,
+    wait_for_all,
+)
+from sim2real_aug.d3po.record import record_round, rewind, samples
+from sim2real_aug.d3po.rollouts import Task, sample_round
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import draw_steps, update, with_reference
+from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
-from sim2real_aug.devices import resolve_device
-from sim2real_aug.editor.adapter import (
-    LoraSettings,
-    add_lora,
-    load_adapter_state,
-    merge_adapter,
-    reference,
-    trainable_parameters,
-)
+from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import Fault
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed
+
+HACKED = "the judges' held-out score improves while the guard's gets worse"
 
 
 def train_editor(
@@ -67,23 +67,27 @@ def train_editor(
     The same call continues an interrupted run. Raises BadInput before anything is written or removed.
     """
     settings = settings_from(D3POSettings, config.d3po)
-    device = resolve_device(config.device)
+    device = join_processes(config.device)
     if dataset is not None:
         ReplayBuffer.open(dataset)
     editor = instantiate(config.editor).to(device)
     photo_set = open_photos(photos, editor)
-    run = RunFolder.open(out, with_inputs(config, dataset, photos, photo_set), overwrite)
-    finished = run.summary()
-    if finished is not None:
+    judge, guard = open_judge(config.judge, device), open_guard(config.get("guard"), settings, device)
+    check_photos(photo_set, judge, settings.regions, device)
+    with main_first():
+        run = RunFolder.open(
+            out, with_inputs(config, dataset, photos, photo_set), overwrite=overwrite and is_main()
+        )
+        finished = run.summary()
+        buffer = None if finished else open_dataset(dataset, config.simulate, run.path)
+    if buffer is None:
         say(f"{run.path} is finished; --overwrite starts again")
         return finished
-    buffer = open_dataset(dataset, config.simulate, run.path)
-    images = training_images(buffer, photo_set, editor.image_size, settings)
-    judge = instantiate(config.judge)
-    if isinstance(judge, torch.nn.Module):
-        judge.to(device)
+    images = training_images(buffer, photo_set, editor.image_size, settings, config.frame_geometry)
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
-    return train(Task(editor, scorer, images, settings), run)
+    targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
+    require_work(conditions_per_round=settings.conditions_per_round, held_out_frames=len(images.held_out))
+    return train(Task(editor, scorer, images, settings, guard, targets), run)
 
 
 def with_inputs(
@@ -100,34 +104,35 @@ def with_inputs(
 def train(task: Task, run: RunFolder) -> dict[str, Any]:
     """The loop: rounds of `run_round`, with held-out scores, pictures and checkpoints in between.
 
-    Raises Fault when a score, loss or gradient is not finite; the last checkpoint then stays as it is.
+    Ends early when the guard says that the judges are being pleased. Raises Fault when a score, loss or gradient
+    is not finite; the last checkpoint then stays as it is.
     """
     began, settings = time.monotonic(), task.settings
     prepare(task.editor, settings)
     state = load(task, run) or start(task, run)
-    run.rewind(state.round)
-    with progress("train-editor", settings.rounds, done=state.round, unit="round") as bar:
-        while state.round < settings.rounds:
-            number = state.round + 1
-            last = number == settings.rounds
-            metrics = run_round(task, state.optimizer, number)
-            if last or number % settings.evaluate_every == 0:
-                metrics |= evaluate(task, state, run, number)
-            state.round = number
-            run.log(number, metrics)
-            if last or number % settings.checkpoint_every == 0:
-                save(task, state, run)
+    rewind(run, state.round)
+    wait_for_all()
+    rounds = settings.rounds
+    with progress("train-editor", rounds, done=state.round, unit="round", shown=is_main()) as bar:
+        while state.round < rounds and not is_hacked(state.choice, settings):
+            metrics = advance(task, state, run)
             bar.advance(note=f"structural {metrics['structural']:.4g} semantic {metrics['semantic']:.4g}")
     summary = finish(task, state, run)
     summary["seconds"] = round(time.monotonic() - began, 1)  # of this process: less than all after a resume
-    run.write_summary(summary)
+    if is_main():
+        run.write_summary(summary)
     return summary
 
 
 def prepare(editor: Editor, settings: D3POSettings) -> None:
-    """Put the adapter on the editor, the only part that is trained, and give it the run's instruction."""
+    """Make trainable what is to be trained, and give the editor the run's instruction."""
     if settings.instruction is not None:
         editor.edit_settings = replace(editor.edit_settings, instruction=settings.instruction)
+    if settings.photos_per_edit is not None:
+        editor.edit_settings = replace(editor.edit_settings, photos_per_edit=settings.photos_per_edit)
+    if settings.train == "full":
+        train_whole(editor)
+        return
     lora = LoraSettings(
         rank=settings.lora_rank,
         alpha=settings.lora_alpha,
@@ -141,30 +146,44 @@ def prepare(editor: Editor, settings: D3POSettings) -> None:
 
 def start(task: Task, run: RunFolder) -> TrainingState:
     """The state before the first round: the base editor's held-out scores are line 0 of the metrics."""
-    base, edits = edit_held_out(task)
-    state = TrainingState(make_optimizer(task.editor, task.settings), base, copy_adapter(task.editor))
-    draw_grid(task.images, [edits], ["base editor"], samples(run, 0))
-    run.rewind(-1)
-    run.log(0, held_out_metrics(base, base, task.settings.alpha))
+    base = edit_held_out(task)
+    state = TrainingState(make_learner(task.editor, task.settings), base, copy_adapter(task.editor))
+    rewind(run, -1)
+    record_round(task, run, 0, held_out_metrics(task, base, base), base)
     save(task, state, run)
     return state
 
 
-def run_round(task: Task, optimizer: torch.optim.Optimizer, number: int) -> dict[str, float]:
+def advance(task: Task, state: TrainingState, run: RunFolder) -> dict[str, float]:
+    """One round with all that comes with it: held-out scores, the choice, metrics, the checkpoint."""
+    settings, number = task.settings, state.round + 1
+    last, held = number == settings.rounds, None
+    metrics = run_round(task, state.learner, number)
+    if last or number % settings.evaluate_every == 0:
+        with averaged(state.learner):
+            held = edit_held_out(task)
+            metrics |= held_out_metrics(task, held, state.base)
+            state.choice = choose(state.choice, number, metrics, settings)
+            if state.choice.round == number:
+                state.best_adapter = copy_adapter(task.editor)
+    state.round = number
+    record_round(task, run, number, metrics, held)
+    if last or number % settings.checkpoint_every == 0 or is_hacked(state.choice, settings):
+        save(task, state, run)
+    return metrics
+
+
+def run_round(task: Task, learner: Learner, number: int) -> dict[str, float]:
     """One on-policy round: sample, judge, rank, learn. Returns its metrics; the scores are the samples'."""
-    rollouts = [sample_rollout(task, conditions, number) for conditions in draw_conditions(task, number)]
-    structural = torch.cat([rollout.scores.structural for rollout in rollouts])
-    semantic = torch.cat([rollout.scores.semantic for rollout in rollouts])
-    total = total_score(structural, semantic, task.settings.alpha)  # over the round, not the minibatch
-    parts = total.split([len(rollout.scores.structural) for rollout in rollouts])
+    settings, count = task.settings, task.settings.conditions_per_round
+    rollout = sample_round(task, number)
+    structural, semantic = collect(rollout.scores.structural, count), collect(rollout.scores.semantic, count)
+    total = total_score(structural, semantic, settings.alpha)  # over the round, not the minibatch
     try:
         if not torch.isfinite(total).all():
             raise Fault("a score of the judges is not finite")
-        batches = [
-            with_reference(task, rollout, rank_pairs(part), draw_steps(task.settings, number, index))
-            for index, (rollout, part) in enumerate(zip(rollouts, parts, strict=True))
-        ]
-        learned = update(task, optimizer, batches, number)
+        lesson = with_reference(task, rollout, total, draw_steps(settings, number, own(count)))
+        learned = update(task, learner, lesson, number)
     except Fault as fault:
         raise Fault(
             f"round {number}: {fault}; stopped, the checkpoint holds the last good round. "
@@ -177,53 +196,41 @@ def run_round(task: Task, optimizer: torch.optim.Optimizer, number: int) -> dict
         "sigma_semantic": semantic.std(unbiased=False).item(),
         "advantage_mean": total.mean().item(),
         "advantage_std": total.std(unbiased=False).item(),
-        "pairs": sum(len(batch.pairs) for batch in batches),
+        "pairs": len(rank_pairs(total)),
         **learned,
     }
-
-
-def evaluate(task: Task, state: TrainingState, run: RunFolder, number: int) -> dict[str, float]:
-    """Score the held-out frames, remember the adapter when it is the best so far, draw the samples."""
-    settings = task.settings
-    scores, edits = edit_held_out(task)
-    metrics = held_out_metrics(scores, state.base, settings.alpha)
-    if metrics["held_out_total"] < state.best_total:
-        state.best_round, state.best_total = number, metrics["held_out_total"]
-        state.best_adapter = copy_adapter(task.editor)
-    if number == settings.rounds or number % settings.sample_grid_every == 0:
-        draw_grid(task.images, [edits], [f"round {number}"], samples(run, number))
-    return metrics
-
-
-def samples(run: RunFolder, number: int) -> Path:
-    return run.path / "samples" / f"round-{number:04d}.png"
 
 
 def finish(task: Task, state: TrainingState, run: RunFolder) -> dict[str, Any]:
     """Write RUN/editor (adapter merged, photos beside it) and the picture of base against specialist."""
     editor, kept = task.editor, state.round
+    trained = sum(parameter.numel() for parameter in state.learner.parameters)
     if task.settings.keep == "best":
-        kept = state.best_round
+        kept = state.choice.round
         load_adapter_state(editor, state.best_adapter)
+    elif state.learner.ema is not None:
+        state.learner.ema.copy_to(state.learner.parameters)
+    held = edit_held_out(task)
+    if is_main():
         if kept == 0:
             say("no round scored better than the base editor on the held-out frames: the base editor is kept")
-    with reference(editor):
-        _, base_edits = edit_held_out(task)
-    scores, edits = edit_held_out(task)
-    labels = ["base editor", "specialist"]
-    picture = draw_grid(task.images, [base_edits, edits], labels, run.path / "samples" / "specialist.png")
-    trained = sum(parameter.numel() for parameter in trainable_parameters(editor))
-    merge_adapter(editor)
-    editor.photos = task.images.photos
-    editor.save_pretrained(run.path / "editor")
+        if is_hacked(state.choice, task.settings):
+            say(f"stopped after round {state.round}: {HACKED}")
+        edits, labels = [state.base.edits, held.edits], ["base editor", "specialist"]
+        draw_grid(task.images, edits, labels, samples(run, "specialist"))
+        merge_adapter(editor)
+        editor.photos = task.images.photos
+        editor.save_pretrained(run.path / "editor")
     return {
         "editor": str(run.path / "editor"),
-        "picture": str(picture),
+        "picture": str(samples(run, "specialist")),
+        "curves": str(run.path / "curves.png"),
         "checkpoint": str(checkpoint_path(run)),
         "rounds": state.round,
         "kept_round": kept,
+        "stopped": HACKED if is_hacked(state.choice, task.settings) else None,
         "trained_parameters": trained,
-        "base_structural": state.base.structural.mean().item(),
-        "base_semantic": state.base.semantic.mean().item(),
-        **held_out_metrics(scores, state.base, task.settings.alpha),
+        "base_structural": state.base.scores.structural.mean().item(),
+        "base_semantic": state.base.scores.semantic.mean().item(),
+        **held_out_metrics(task, held, state.base),
     }

@@ -1,20 +1,25 @@
-"""One round's learning: reference log-probabilities, then minibatch updates of the adapter.
+"""One round's learning: reference log-probabilities, then minibatch updates of the weights that are trained.
 
-Legend: N rows of a minibatch, P its pairs, (c, h, w) one latent.
+The loss is the mean over all pairs of an optimiser step, wherever they were sampled: it depends neither on the
+size of a minibatch nor on the number of processes.
+
+Legend: C conditions of a round, G of this process, K edits of each, N = G * K rows, B rows of a minibatch, P its
+pairs, S denoising steps that a condition trains on, (c, h, w) one latent.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.d3po.learner import Learner, optimizer_step
 from sim2real_aug.d3po.loss import d3po_loss, gaussian_kl
-from sim2real_aug.d3po.preferences import PreferencePairs
+from sim2real_aug.d3po.preferences import rank_pairs
+from sim2real_aug.d3po.processes import own, total
 from sim2real_aug.d3po.rollouts import Rollout, Task, guidance_scales
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor.adapter import reference
@@ -23,10 +28,12 @@ from sim2real_aug.editor.trajectory import step_distribution
 from sim2real_aug.errors import Fault
 from sim2real_aug.seeding import numpy_generator
 
+SEEN = ("loss", "margin", "implicit_accuracy", "clamped_share", "approx_kl")
+
 
 @dataclass(frozen=True)
 class StepPolicy:
-    """The Gaussian of one denoising step: mean (N, c, h, w), std, and log_probs (N,) of the step taken."""
+    """The Gaussian of one denoising step: mean (B, c, h, w), std (B, 1, 1, 1), log_probs (B,) of the step taken."""
 
     mean: Tensor
     std: Tensor
@@ -34,92 +41,131 @@ class StepPolicy:
 
 
 @dataclass(frozen=True)
-class UpdateBatch:
-    """A minibatch ready to learn from: its pairs, the steps drawn for it, the reference's view of each."""
+class Lesson:
+    """A round ready to learn from.
+
+    rollout: this process's samples. total: (C, K), L_total of all samples of the round. steps: (N, S), the
+    denoising steps that each row trains on. reference_mean (N, S, c, h, w) and reference_log_probs (N, S): the
+    base editor's view of these steps.
+    """
 
     rollout: Rollout
-    pairs: PreferencePairs
-    steps: tuple[int, ...]
-    references: tuple[StepPolicy, ...]
+    total: Tensor
+    steps: Tensor
+    reference_mean: Tensor
+    reference_log_probs: Tensor
 
 
-def step_policy(task: Task, rollout: Rollout, step: int) -> StepPolicy:
-    """pi(x_{t-1} | x_t, c) of step number `step` of the rollout's trajectories, differentiable."""
+def step_policy(task: Task, rollout: Rollout, rows: Tensor, steps: Tensor) -> StepPolicy:
+    """pi(x_{t-1} | x_t, c) at step steps[i] of trajectory rows[i], differentiable; rows, steps: (B,)."""
     settings, trajectory = task.settings, rollout.trajectory
-    latents = trajectory.latents[:, step]
-    mean, std = step_distribution(
-        task.editor,
-        rollout.conditioning,
-        latents,
-        trajectory.timesteps[step].expand(len(latents)),
-        settings.num_inference_steps,
-        guidance_scales(task),
-        settings.eta,
-    )
-    return StepPolicy(mean, std, log_prob(trajectory.next_latents[:, step], mean, std))
+    with task.autocast():
+        mean, std = step_distribution(
+            task.editor,
+            rollout.conditioning.index(rows),
+            trajectory.latents[rows, steps],
+            trajectory.timesteps[steps],
+            settings.num_inference_steps,
+            guidance_scales(task),
+            settings.eta,
+        )
+    return StepPolicy(mean, std, log_prob(trajectory.next_latents[rows, steps], mean, std))
 
 
-def draw_steps(settings: D3POSettings, round_number: int, batch: int) -> tuple[int, ...]:
-    """The random subset of denoising steps that minibatch `batch` trains on."""
-    generator = numpy_generator(settings.seed, "train timesteps", round_number, batch)
-    drawn = generator.choice(settings.num_inference_steps, settings.train_timesteps, replace=False)
-    return tuple(sorted(drawn.tolist()))
+def draw_steps(settings: D3POSettings, round_number: int, conditions: NDArray[np.int64]) -> Tensor:
+    """The random subset of denoising steps that each condition of a round trains on, (G, S), rising.
+
+    D3PO shuffles the steps of every sample on its own, too.
+    """
+    places = [("train timesteps", round_number, int(condition)) for condition in conditions]
+    drawn = [
+        numpy_generator(settings.seed, *place).choice(
+            settings.num_inference_steps, settings.train_timesteps, replace=False
+        )
+        for place in places
+    ]
+    return torch.from_numpy(np.sort(np.stack(drawn), axis=1))
+
+
+def minibatches(task: Task, conditions: Tensor) -> tuple[Tensor, ...]:
+    """Some of this process's conditions in parts that fit one forward pass; none of no condition."""
+    return conditions.split(task.settings.groups_per_batch) if len(conditions) else ()
+
+
+def group_rows(task: Task, conditions: Tensor) -> Tensor:
+    """The rows of the trajectories of some of this process's conditions, group by group."""
+    group = task.settings.trajectories_per_condition
+    return (conditions[:, None] * group + torch.arange(group, device=conditions.device)).flatten()
 
 
 @torch.no_grad()
-def with_reference(task: Task, rollout: Rollout, pairs: PreferencePairs, steps: Sequence[int]) -> UpdateBatch:
-    """Add the reference's steps, once a round: the same network with the adapter off, not a second copy."""
+def with_reference(task: Task, rollout: Rollout, scores: Tensor, steps: Tensor) -> Lesson:
+    """Add the reference's view of the steps, once a round. scores: L_total (C, K) of the round; steps: (G, S)."""
+    means, log_probs = [], []
+    steps = steps.to(scores.device)
+    taken = steps.repeat_interleave(scores.shape[1], 0)
     with reference(task.editor):
-        references = tuple(step_policy(task, rollout, step) for step in steps)
-    return UpdateBatch(rollout, pairs, tuple(steps), references)
+        for conditions in minibatches(task, torch.arange(len(steps), device=steps.device)):
+            rows = group_rows(task, conditions)
+            policies = [step_policy(task, rollout, rows, at) for at in taken[rows].unbind(1)]
+            means.append(torch.stack([policy.mean for policy in policies], dim=1))
+            log_probs.append(torch.stack([policy.log_probs for policy in policies], dim=1))
+    return Lesson(rollout, scores, taken, torch.cat(means), torch.cat(log_probs))
 
 
-def update(
-    task: Task, optimizer: torch.optim.Optimizer, batches: Sequence[UpdateBatch], round_number: int
-) -> dict[str, float]:
-    """Learn from a round's minibatches in `updates_per_round` optimiser steps. Returns means of what it saw.
+def update(task: Task, learner: Learner, lesson: Lesson, round_number: int) -> dict[str, float]:
+    """Learn from a round in `updates_per_round` optimiser steps. Returns means over the pairs of what it saw.
 
-    Raises Fault before the weights change when a loss or a gradient is not finite.
+    Each step takes a random share of the round's conditions; a share without a pair takes none. Raises Fault, in
+    every process at once and before the weights change, when a loss or a gradient is not finite.
     """
-    settings = task.settings
-    decided = [batch for batch in batches if len(batch.pairs)]
-    seen: dict[str, list[float]] = defaultdict(list)
+    settings, count = task.settings, len(lesson.total)
+    seen = []
     for epoch in range(settings.inner_epochs):
-        order = numpy_generator(settings.seed, "minibatches", round_number, epoch).permutation(len(decided))
-        for share in np.array_split(order, min(settings.updates_per_round, max(1, len(decided)))):
-            optimizer.zero_grad(set_to_none=True)
-            for index in share:
-                accumulate_gradient(task, decided[index], 1 / len(share), seen)
-            if len(share):
-                seen["grad_norm"].append(_step(optimizer, settings.max_grad_norm))
-    return {name: float(np.mean(values)) for name, values in seen.items()}
+        order = numpy_generator(settings.seed, "minibatches", round_number, epoch).permutation(count)
+        for share in np.array_split(order, min(settings.updates_per_round, count)):
+            pairs = len(rank_pairs(lesson.total[torch.from_numpy(share).to(lesson.total.device)]))
+            if pairs:
+                seen.append(learn_share(task, learner, lesson, share, pairs))
+    return {name: float(np.mean([one[name] for one in seen])) for name in (seen[0] if seen else {})}
 
 
-def accumulate_gradient(task: Task, batch: UpdateBatch, weight: float, seen: dict[str, list[float]]) -> None:
-    """Add the gradient of the batch's loss, mean over its steps, one step's graph at a time."""
-    for step, old in zip(batch.steps, batch.references, strict=True):
-        new = step_policy(task, batch.rollout, step)
-        log_ratio = new.log_probs - old.log_probs
-        winner, loser = log_ratio[batch.pairs.winner], log_ratio[batch.pairs.loser]
-        loss = d3po_loss(winner, loser, task.settings.beta, task.settings.clip_ratio)
-        seen["loss"].append(_finite("loss", loss.value))
-        (loss.value * weight / len(batch.steps)).backward()
-        seen["margin"].append(loss.margin.item())
-        seen["implicit_accuracy"].append(loss.implicit_accuracy.item())
-        seen["clamped_share"].append(loss.clamped_share.item())
-        seen["approx_kl"].append(gaussian_kl(new.mean.detach(), old.mean, old.std).mean().item())
+def learn_share(
+    task: Task, learner: Learner, lesson: Lesson, share: NDArray[np.int64], pairs: int
+) -> dict[str, float]:
+    """One optimiser step from the conditions `share` of the round, which make `pairs` pairs over all processes."""
+    device = lesson.total.device
+    learner.optimizer.zero_grad(set_to_none=True)
+    mine = torch.from_numpy(np.flatnonzero(np.isin(own(len(lesson.total)), share))).to(device)
+    summed = torch.zeros(len(SEEN), device=device)
+    for conditions in minibatches(task, mine):
+        summed += accumulate_gradient(task, lesson, conditions, 1 / pairs)
+    seen = dict(zip(SEEN, total(summed).tolist(), strict=True))
+    if not np.isfinite(list(seen.values())).all():
+        raise Fault(
+            f"the loss is not finite: {', '.join(f'{name} {value:.3g}' for name, value in seen.items())}"
+        )
+    return {**seen, "grad_norm": optimizer_step(learner, task.settings.max_grad_norm)}
 
 
-def _step(optimizer: torch.optim.Optimizer, max_grad_norm: float) -> float:
-    """One optimiser step on the clipped gradient; its norm before the clip."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = _finite("gradient norm", torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
-    optimizer.step()
-    return norm
+def accumulate_gradient(task: Task, lesson: Lesson, conditions: Tensor, weight: float) -> Tensor:
+    """Add `weight` times the gradient of the loss of every pair of `conditions`, one step's graph at a time.
 
-
-def _finite(name: str, value: Tensor) -> float:
-    number = value.item()
-    if not np.isfinite(number):
-        raise Fault(f"the {name} is {number}")
-    return number
+    Returns `SEEN`, summed over the pairs with the same weight, each a mean over the denoising steps.
+    """
+    settings, rows = task.settings, group_rows(task, conditions)
+    mine = torch.from_numpy(own(len(lesson.total))).to(conditions.device)[conditions]
+    pairs = rank_pairs(lesson.total[mine])
+    seen = torch.zeros(len(SEEN), device=conditions.device)
+    if len(pairs) == 0:
+        return seen
+    weight = weight * len(pairs) / settings.train_timesteps
+    for place, steps in enumerate(lesson.steps[rows].unbind(1)):
+        new = step_policy(task, lesson.rollout, rows, steps)
+        log_ratio = new.log_probs - lesson.reference_log_probs[rows, place]
+        loss = d3po_loss(log_ratio[pairs.winner], log_ratio[pairs.loser], settings.beta, settings.clip_ratio)
+        (loss.value * weight).backward()
+        divergence = gaussian_kl(new.mean.detach(), lesson.reference_mean[rows, place], new.std).mean()
+        values = (loss.value.detach(), loss.margin, loss.implicit_accuracy, loss.clamped_share, divergence)
+        seen += weight * torch.stack(values)
+    return seen

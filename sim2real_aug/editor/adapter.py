@@ -1,8 +1,9 @@
-"""The trainable part of a specialist: LoRA on the UNet, and conv_in with the fusion layer.
+"""The trainable part of a specialist: LoRA on the UNet with conv_in and the fusion layer, or both networks whole.
 
 A fusion layer and style channels that start at zero only learn when conv_in itself moves, so conv_in is never a
 LoRA target: it is trained whole and saved with the adapter. The reference policy of D3PO is the same network with
-the adapter switched off and those two small modules swapped for their frozen originals: no second copy.
+the adapter switched off and those two small modules swapped for their frozen originals: no second copy. Where the
+whole UNet is trained there is nothing to switch off, and the reference is a frozen copy.
 """
 
 from __future__ import annotations
@@ -35,8 +36,32 @@ class LoraSettings:
             raise BadInput("conv_in cannot be a LoRA target; train_conditioning=true trains it whole")
 
 
-def _conditioning_modules(editor: Editor) -> dict[str, nn.Module]:
-    return {"conv_in": editor.unet.conv_in, "fusion": editor.fusion}
+def _whole_modules(editor: Editor) -> dict[str, nn.Module]:
+    """What is trained whole, saved whole and swapped for the reference."""
+    if _has_lora(editor):
+        return {"conv_in": editor.unet.conv_in, "fusion": editor.fusion}
+    return {"unet": editor.unet, "fusion": editor.fusion}
+
+
+def _has_lora(editor: Editor) -> bool:
+    return ADAPTER in getattr(editor.unet, "peft_config", {})
+
+
+def _freeze(editor: Editor) -> None:
+    for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
+        module.requires_grad_(False)
+
+
+def _keep_reference(editor: Editor) -> None:
+    editor.reference_modules = {name: copy.deepcopy(module) for name, module in _whole_modules(editor).items()}
+
+
+def train_whole(editor: Editor) -> None:
+    """Make the whole UNet and the fusion layer trainable, their frozen copies the reference."""
+    _freeze(editor)
+    _keep_reference(editor)
+    for module in _whole_modules(editor).values():
+        module.requires_grad_(True)
 
 
 def add_lora(editor: Editor, settings: LoraSettings) -> None:
@@ -44,8 +69,7 @@ def add_lora(editor: Editor, settings: LoraSettings) -> None:
 
     Raises BadInput when no layer of the UNet is named like a target.
     """
-    for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
-        module.requires_grad_(False)
+    _freeze(editor)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -56,27 +80,30 @@ def add_lora(editor: Editor, settings: LoraSettings) -> None:
         editor.unet.add_adapter(config, adapter_name=ADAPTER)
     except ValueError as error:
         raise BadInput(f"lora_target_modules {list(settings.target_modules)}: {error}") from error
-    originals = {name: copy.deepcopy(module) for name, module in _conditioning_modules(editor).items()}
-    editor.reference_modules = originals
+    _keep_reference(editor)
     if settings.train_conditioning:
-        for module in _conditioning_modules(editor).values():
+        for module in _whole_modules(editor).values():
             module.requires_grad_(True)
 
 
 @contextmanager
 def reference(editor: Editor) -> Iterator[None]:
-    """Inside, the editor is the base editor: adapter off, original conv_in and fusion."""
-    conv_in, fusion = editor.unet.conv_in, editor.fusion
-    editor.unet.disable_adapters()
-    editor.unet.conv_in, editor.fusion = (
-        editor.reference_modules["conv_in"],
-        editor.reference_modules["fusion"],
-    )
+    """Inside, the editor is the base editor: adapter off, what is trained whole swapped for its original."""
+    trained, lora = _whole_modules(editor), _has_lora(editor)
+    if lora:
+        editor.unet.disable_adapters()
+    _put(editor, editor.reference_modules)
     try:
         yield
     finally:
-        editor.unet.conv_in, editor.fusion = conv_in, fusion
-        editor.unet.enable_adapters()
+        _put(editor, trained)
+        if lora:
+            editor.unet.enable_adapters()
+
+
+def _put(editor: Editor, modules: dict[str, nn.Module]) -> None:
+    for name, module in modules.items():
+        setattr(editor.unet if name == "conv_in" else editor, name, module)
 
 
 def trainable_parameters(editor: Editor) -> list[nn.Parameter]:
@@ -86,28 +113,32 @@ def trainable_parameters(editor: Editor) -> list[nn.Parameter]:
 
 
 def adapter_state(editor: Editor) -> dict[str, Tensor]:
-    """Adapter, conv_in and fusion: everything that D3PO may have changed, by name."""
-    state = {f"lora.{k}": v for k, v in get_peft_model_state_dict(editor.unet, adapter_name=ADAPTER).items()}
-    for name, module in _conditioning_modules(editor).items():
+    """Everything that D3PO may have changed, by name: adapter, conv_in and fusion, or UNet and fusion."""
+    state: dict[str, Tensor] = {}
+    if _has_lora(editor):
+        lora = get_peft_model_state_dict(editor.unet, adapter_name=ADAPTER)
+        state |= {f"lora.{key}": value for key, value in lora.items()}
+    for name, module in _whole_modules(editor).items():
         state |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     return state
 
 
 def load_adapter_state(editor: Editor, state: dict[str, Tensor]) -> None:
-    """Put back what `adapter_state` gave; the editor must carry an adapter of the same settings."""
+    """Put back what `adapter_state` gave; the editor must be trained by the same settings."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         part, _, name = key.partition(".")
         parts.setdefault(part, {})[name] = value
-    set_peft_model_state_dict(editor.unet, parts["lora"], adapter_name=ADAPTER)
-    for name, module in _conditioning_modules(editor).items():
+    if _has_lora(editor):
+        set_peft_model_state_dict(editor.unet, parts["lora"], adapter_name=ADAPTER)
+    for name, module in _whole_modules(editor).items():
         module.load_state_dict(parts[name])
 
 
 def merge_adapter(editor: Editor) -> None:
-    """Fold the adapter into the weights and take it off: a plain editor again."""
-    editor.unet.fuse_lora(adapter_names=[ADAPTER])
-    editor.unet.unload_lora()
+    """Fold the adapter, if there is one, into the weights and take it off: a plain editor again."""
+    if _has_lora(editor):
+        editor.unet.fuse_lora(adapter_names=[ADAPTER])
+        editor.unet.unload_lora()
     del editor.reference_modules
-    for module in (editor.unet, editor.fusion):
-        module.requires_grad_(False)
+    _freeze(editor)

@@ -5,10 +5,12 @@ Legend: B trajectories, T denoising steps, (C, h, w) latents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from sim2real_aug.editor.ddim import ddim_step, log_prob, require_stochastic, sampling_timesteps
@@ -37,6 +39,15 @@ class DenoisingTrajectory:
         if self.timesteps.shape != (steps,):
             raise ValueError(f"timesteps must have shape ({steps},); got {tuple(self.timesteps.shape)}")
 
+    @staticmethod
+    def join(parts: Sequence[DenoisingTrajectory]) -> DenoisingTrajectory:
+        """The trajectories of several batches, of the same timesteps, as one."""
+        rows = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in ("latents", "next_latents", "log_probs")
+        }
+        return DenoisingTrajectory(timesteps=parts[0].timesteps, **rows)
+
 
 def step_distribution(
     editor: Editor, conditioning: Conditioning, latents: Tensor, timesteps: Tensor,
@@ -52,12 +63,12 @@ def sample_trajectory(
     editor: Editor,
     conditioning: Conditioning,
     initial_latents: Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | list[torch.Generator],
     num_inference_steps: int,
     scales: GuidanceScales,
     eta: float = 1.0,
 ) -> DenoisingTrajectory:
-    """Denoise `initial_latents` (B, C, h, w) and keep everything. `generator` is a CPU generator.
+    """Denoise `initial_latents` (B, C, h, w) and keep everything. `generator`: on the CPU, one or one a row.
 
     Raises BadInput where a step would have no variance (eta = 0, or an unsuitable scheduler).
     """
@@ -67,7 +78,7 @@ def sample_trajectory(
     for t in timesteps:
         at = t.expand(len(initial_latents))
         mean, std = step_distribution(editor, conditioning, latents[-1], at, num_inference_steps, scales, eta)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        noise = randn_tensor(mean.shape, generator, device=mean.device, dtype=mean.dtype)
         latents.append(mean + std * noise)
         log_probs.append(log_prob(latents[-1], mean, std))
     path = torch.stack(latents, dim=1)

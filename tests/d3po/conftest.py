@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sim2real_aug.d3po.rollouts import Task, TrainingImages
-from sim2real_aug.d3po.scores import Scores
+from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.settings import D3POSettings
 
 from ..tiny_editor import SIZE, build_editor
@@ -24,7 +24,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def darkness(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+def darkness(conditions: Conditions, edits: Tensor) -> Scores:
     """A Scorer whose reward is brightness: the structural distance is 1 - mean of the edit."""
     dark = 1 - edits.flatten(2).mean(-1)
     return Scores(dark, torch.zeros_like(dark))

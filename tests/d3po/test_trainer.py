@@ -11,10 +11,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from sim2real_aug.d3po.checkpoint import copy_adapter, make_optimizer
+from sim2real_aug.d3po.checkpoint import copy_adapter
 from sim2real_aug.d3po.held_out import edit_held_out, held_out_change
+from sim2real_aug.d3po.learner import make_learner
 from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout, split_frames
-from sim2real_aug.d3po.scores import Scores
+from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.trainer import prepare, run_round, train
 from sim2real_aug.editor.adapter import reference
 from sim2real_aug.editor.editor import Editor
@@ -52,9 +53,9 @@ def test_a_toy_reward_rises(make_task: MakeTask) -> None:
         lora_rank=8,
     )
     prepare(task.editor, task.settings)
-    optimizer = make_optimizer(task.editor, task.settings)
+    learner = make_learner(task.editor, task.settings)
     for number in range(1, 17):
-        metrics = run_round(task, optimizer, number)
+        metrics = run_round(task, learner, number)
     assert metrics["approx_kl"] > 0
     trained = sampled_brightness(task, 1000)
     with reference(task.editor):
@@ -85,7 +86,7 @@ def test_the_saved_editor_is_the_trained_one(make_task: MakeTask, tmp_path: Path
     logged = run.metrics()[-1]["held_out_structural"]
     assert logged != run.metrics()[0]["held_out_structural"]
     reloaded = replace(task, editor=Editor.from_pretrained(summary["editor"]))
-    scores, _ = edit_held_out(reloaded)
+    scores = edit_held_out(reloaded).scores
     assert scores.structural.mean().item() == pytest.approx(logged, abs=1e-5)
 
 
@@ -100,12 +101,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one(make_task: MakeTask, tmp_path
     task = make_task(rounds=4, checkpoint_every=2)
     calls = 0
 
-    def failing(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+    def failing(conditions: Conditions, edits: Tensor) -> Scores:
         nonlocal calls
         calls += 1
         if calls > 11:  # in round 4: two rounds have a checkpoint, the third is logged only
             raise Interrupted
-        return task.scorer(source, photos, edits, photo_masks)
+        return task.scorer(conditions, edits)
 
     cut = open_run(tmp_path / "cut")
     with pytest.raises(Interrupted):
@@ -124,10 +125,10 @@ def test_a_score_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     task, run = make_task(rounds=3), open_run(tmp_path / "run")
     train_rounds = 0
 
-    def poisoned(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+    def poisoned(conditions: Conditions, edits: Tensor) -> Scores:
         nonlocal train_rounds
         train_rounds += edits.shape[1] > 1
-        scores = task.scorer(source, photos, edits, photo_masks)
+        scores = task.scorer(conditions, edits)
         return replace(scores, semantic=scores.semantic * math.nan) if train_rounds > 2 else scores
 
     with pytest.raises(Fault, match=r"round 2: .*not finite.*last good round"):
@@ -139,13 +140,13 @@ def test_a_score_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_task: MakeTask) -> None:
     task = make_task()
     prepare(task.editor, task.settings)
-    optimizer = make_optimizer(task.editor, task.settings)
-    run_round(task, optimizer, 1)
+    learner = make_learner(task.editor, task.settings)
+    run_round(task, learner, 1)
     with torch.no_grad():
         task.editor.unet.conv_in.weight[0, 0, 0, 0] = math.nan
     before = copy_adapter(task.editor)
     with pytest.raises(Fault, match="round 2"):
-        run_round(task, optimizer, 2)
+        run_round(task, learner, 2)
     for name, value in copy_adapter(task.editor).items():
         assert torch.equal(value.nan_to_num(9.0), before[name].nan_to_num(9.0))
 
@@ -157,7 +158,7 @@ def test_best_keeps_the_base_editor_when_no_round_beats_it(make_task: MakeTask, 
     before = task.editor(frames, task.images.photos)
     first: dict[int, Tensor] = {}
 
-    def conservative(source: Tensor, photos: Tensor, edits: Tensor, photo_masks: Tensor) -> Scores:
+    def conservative(conditions: Conditions, edits: Tensor) -> Scores:
         change = (edits - first.setdefault(edits.shape[1], edits)).abs().flatten(2).mean(-1)
         return Scores(change, torch.zeros_like(change))
 

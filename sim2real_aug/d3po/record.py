@@ -1,0 +1,41 @@
+"""What a run leaves in its folder while it trains: metrics.jsonl, curves.png and samples/round-0004.png.
+
+Of several processes the main one alone writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sim2real_aug.d3po.curves import draw_curves
+from sim2real_aug.d3po.held_out import HeldOut, draw_grid
+from sim2real_aug.d3po.processes import is_main
+from sim2real_aug.d3po.rollouts import Task
+from sim2real_aug.runs import RunFolder
+
+
+def rewind(run: RunFolder, number: int) -> None:
+    """Forget the metrics of rounds after `number`."""
+    if is_main():
+        run.rewind(number)
+
+
+def record_round(
+    task: Task, run: RunFolder, number: int, metrics: Mapping[str, float], held: HeldOut | None = None
+) -> None:
+    """Log a round; one whose held-out frames were edited also draws the curves, and its edits when it is their turn."""
+    if not is_main():
+        return
+    run.log(number, metrics)
+    if held is None:
+        return
+    draw_curves(run.metrics(), run.path / "curves.png")
+    settings = task.settings
+    if number in (0, settings.rounds) or number % settings.sample_grid_every == 0:
+        label = "base editor" if number == 0 else f"round {number}"
+        draw_grid(task.images, [held.edits], [label], samples(run, f"round-{number:04d}"))
+
+
+def samples(run: RunFolder, name: str) -> Path:
+    return run.path / "samples" / f"{name}.png"

@@ -1,0 +1,55 @@
+"""What watches a run besides the judges that it is trained against: a guard, and the real look where it is known."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from numpy.typing import ArrayLike, NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from sim2real_aug.d3po.scores import JudgedScores
+from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.base import Judge
+
+
+class StateRenderer(Protocol):
+    """Draws a state in the look that the editor is to learn; `sim2real_aug.envs.make_renderer` makes one."""
+
+    def image(self, state: ArrayLike, size: int) -> NDArray[np.uint8]:
+        """The picture of a row of `data/state`, (size, size, 3) uint8."""
+
+
+def open_judge(node: DictConfig, device: torch.device) -> Judge:
+    """The judge that a hydra node makes, on `device`."""
+    judge: Judge = instantiate(node)
+    if isinstance(judge, torch.nn.Module):
+        judge.to(device)
+    return judge
+
+
+def open_guard(node: DictConfig | None, settings: D3POSettings, device: torch.device) -> JudgedScores | None:
+    """The scores of the guard's judge, by the same formulas; None without one."""
+    if node is None:
+        return None
+    if "path" in node and OmegaConf.is_missing(node, "path"):
+        raise BadInput("guard.path is missing: the folder of a judge that is not trained against")
+    return JudgedScores(open_judge(node, device), settings.regions, settings.lambda_outside)
+
+
+def held_out_targets(
+    node: DictConfig | None, buffer: ReplayBuffer, frames: NDArray[np.int64], size: int
+) -> NDArray[np.uint8] | None:
+    """How the states of `frames` really look, (M, size, size, 3), drawn by the StateRenderer that `node` makes.
+
+    Raises BadInput for a store without states.
+    """
+    if node is None:
+        return None
+    renderer: StateRenderer = instantiate(node)
+    states = [buffer.read("state", int(frame), int(frame) + 1)[0] for frame in frames]
+    return np.stack([renderer.image(state, size) for state in states])

@@ -1,0 +1,70 @@
+"""One run by two processes: the same metrics as by one, written once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sim2real_aug.d3po.processes import collect, join_processes, own, require_work, sum_gradients
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.compact import CompactJudge
+
+SMALL = [
+    "device=cpu", "simulate.settings.episodes=2", "simulate.settings.max_steps=6", "d3po.rounds=2",
+    "d3po.conditions_per_round=3", "d3po.trajectories_per_condition=2", "d3po.num_inference_steps=2",
+    "d3po.train_timesteps=1", "d3po.updates_per_round=2", "d3po.held_out_frames=3", "d3po.evaluate_every=1",
+    "d3po.learning_rate=1e-3", "d3po.ema_decay=0.9",
+]  # fmt: skip
+
+
+def train(out: Path, editor: Path, judge: Path, launcher: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [*launcher, "-m", "sim2real_aug", "train-editor", "--out", str(out), "--json", *SMALL]
+    places = [f"editor.path={editor}", f"judge.path={judge}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command, *places], capture_output=True, text=True, env=environment, timeout=300
+    )
+
+
+def test_two_processes_give_the_metrics_of_one(editor_folder: Path, tmp_path: Path) -> None:
+    judge = tmp_path / "judge"
+    CompactJudge(channels=(8, 8), embedding_dim=8).save_pretrained(judge)
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    alone = train(tmp_path / "alone", editor_folder, judge, [])
+    assert alone.returncode == 0, alone.stderr
+    both = train(tmp_path / "both", editor_folder, judge, launcher)
+    assert both.returncode == 0, both.stderr
+    assert json.loads(both.stdout)["rounds"] == 2, "one document, from the main process"
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").open()] for run in ("alone", "both")
+    ]
+    assert len(lines[1]) == 3, "each round is logged once"
+    for one, two in zip(*lines, strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
+    assert lines[0][2]["approx_kl"] > 0, "the second round saw the first one's weights"
+
+
+def test_a_single_process_does_everything() -> None:
+    join_processes("cpu")
+    assert own(3).tolist() == [0, 1, 2]
+    scores = torch.tensor([[1.0], [2.0]])
+    assert torch.equal(collect(scores, 2), scores)
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    sum_gradients([parameter])
+    assert parameter.grad is None
+    require_work(conditions_per_round=1)
+    with pytest.raises(
+        BadInput, match=r"conditions_per_round must be at least the number of processes, 1; got 0"
+    ):
+        require_work(conditions_per_round=0)
+
+
+def test_several_processes_cannot_share_a_device_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadInput, match="auto, cpu, cuda; got 'cuda:1'"):
+        join_processes("cuda:1")
