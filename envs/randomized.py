@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real_aug.envs.geometry import AGENT_RADIUS, GOAL_POSE, WINDOW_SIZE, block_polygons, rotation
 from sim2real_aug.envs.rendering import REGIONS, Rendering
-from sim2real_aug.envs.scenes import Camera, Scene
+from sim2real_aug.envs.scenes import Arm, Camera, Scene
 from sim2real_aug.envs.textures import texture
 
 Points = NDArray[np.float64]
@@ -33,6 +33,7 @@ SUBPIXELS = 4
 FIXED_POINT_BITS = 4
 CIRCLE_CORNERS = 24
 BLOCK_TEXTURE_SIZE = 64
+ARM_SHADES = ((1.0, 0.62), (0.85, 0.8), (0.6, 0.95), (0.3, 1.05))  # share of the width, brightness
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
 
 
@@ -102,6 +103,16 @@ def outline(polygons: list[Points], width: float = 8.0) -> list[Points]:
     return strips
 
 
+def plate(arm: Arm, agent: Points, start: float = 0.0, end: float = 1.0, share: float = 1.0) -> Points:
+    """Outline (n, 2) of the arm from `start` to `end` of its length, `share` of its width."""
+    ends = []
+    for along in (start, end):
+        middle = agent + along * (np.asarray(arm.shoulder) - agent)
+        radius = share * (arm.radii[0] + along * (arm.radii[1] - arm.radii[0]))
+        ends.append(circle(middle, radius))
+    return hull(np.concatenate(ends))
+
+
 def blend(image: Plane, alpha: Plane, color: ArrayLike) -> None:
     """Lay `color`, (3,) or (S, S, 3), over `image` in place."""
     image += alpha[..., None] * (np.asarray(color, np.float32) - image)
@@ -123,7 +134,8 @@ class RandomizedRenderer:
     def render(self, state: ArrayLike, size: int = 96) -> Rendering:
         state = np.asarray(state, np.float64)
         blocks, pusher = self._solids(state)
-        return Rendering(self._draw(state, blocks, pusher, size), *self._measure(blocks, pusher, size))
+        image = self._draw(state, blocks, pusher, size)
+        return Rendering(image, *self._measure(state, blocks, pusher, size))
 
     def _draw(
         self, state: NDArray[np.float64], blocks: list[Prism], pusher: Prism, size: int
@@ -132,9 +144,11 @@ class RandomizedRenderer:
             self._tables[size] = self._draw_table(size)
             self._vignettes[size] = self._draw_vignette(size)
         image = self._tables[size].copy()
-        self._draw_shadows(image, blocks, pusher)
+        self._draw_shadows(image, blocks, pusher, state[:2])
         self._draw_block(image, blocks, state[2:])
         self._draw_pusher(image, pusher)
+        if self.scene.arm is not None:
+            self._draw_arm(image, self.scene.arm, state[:2])
         return self._photograph(image, state)
 
     def _solids(self, state: NDArray[np.float64]) -> tuple[list[Prism], Prism]:
@@ -167,13 +181,15 @@ class RandomizedRenderer:
         tint = np.asarray(self.scene.light.tint) * camera.gain
         return np.asarray((1 - camera.vignette * 2 * radius**2)[..., None] * tint, np.float32)
 
-    def _draw_shadows(self, image: Plane, blocks: list[Prism], pusher: Prism) -> None:
+    def _draw_shadows(self, image: Plane, blocks: list[Prism], pusher: Prism, agent: Points) -> None:
         light, size = self.scene.light, len(image)
         away = -np.array([math.cos(light.azimuth), math.sin(light.azimuth)]) / math.tan(light.elevation)
         cast = [
             hull(np.concatenate([solid.base, solid.base + away * solid.height]))
             for solid in (*blocks, pusher)
         ]
+        if self.scene.arm is not None:
+            cast.append(plate(self.scene.arm, agent) + away * self.scene.arm.height)
         sigma = light.softness * size / WINDOW_SIZE
         shade = cv2.GaussianBlur(coverage(cast, size), (0, 0), sigma)
         image *= 1 - light.shadow * shade[..., None]
@@ -221,7 +237,22 @@ class RandomizedRenderer:
         blend(image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * side)
         blend(image, coverage([pusher.top], size), color)
 
-    def _measure(self, blocks: list[Prism], pusher: Prism, size: int) -> tuple[NDArray[np.uint8], Plane]:
+    def _draw_arm(self, image: Plane, arm: Arm, agent: Points) -> None:
+        """Rounded by its shading: dark along both edges, light along the middle."""
+        size = len(image)
+        axis = np.asarray(arm.shoulder) - agent
+        length = float(np.linalg.norm(axis))
+        for start, end, color in ((0.0, arm.joint, arm.wrist_color), (arm.joint, 1.0, arm.color)):
+            for share, shade in ARM_SHADES:
+                part = project(plate(arm, agent, start, end, share), arm.height, self.scene.camera)
+                blend(image, coverage([part], size), np.asarray(color) * shade)
+        wrist = circle(agent + axis / length * 2.0, arm.radii[0] * 0.7)
+        seen = project(wrist, arm.height, self.scene.camera)
+        blend(image, coverage([seen], size), np.asarray(arm.wrist_color) * ARM_SHADES[-1][1])
+
+    def _measure(
+        self, state: NDArray[np.float64], blocks: list[Prism], pusher: Prism, size: int
+    ) -> tuple[NDArray[np.uint8], Plane]:
         """Labels and depth at the pixel centres; a nearer surface hides a farther one."""
         camera, points = self.scene.camera, pixel_centres(size)
         labels = np.full((size, size), TABLE, np.uint8)
@@ -235,6 +266,11 @@ class RandomizedRenderer:
             hit = seen < depth[rows, columns]
             labels[rows, columns][hit] = label
             depth[rows, columns][hit] = seen[hit]
+        if self.scene.arm is not None:
+            arm = self.scene.arm
+            over = inside(project(plate(arm, state[:2]), arm.height, camera), points)
+            labels[over] = PUSHER
+            depth[over] = camera.height - arm.height
         return labels, depth.astype(np.float32)
 
     def _photograph(self, image: Plane, state: NDArray[np.float64]) -> NDArray[np.uint8]:

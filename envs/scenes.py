@@ -8,7 +8,7 @@ the same in every scene and only heights shift with the camera (parallax).
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,7 @@ TABLE_COLORS = (
     "yellow",
 )
 BLOCK_COLORS = tuple(name for name in COLORS if name != "beige")
+ARM_COLORS = ("white", "grey", "grey", "black", "orange", "blue", "yellow", "red")
 GOALS = ("none", "filled", "outline")
 
 
@@ -87,6 +88,21 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """A robot's arm over the table: a plate at `height` that tapers from the pusher to `shoulder`, outside.
+
+    radii: half its width at the pusher and at the shoulder; color: of the upper part, from `joint` of the way on.
+    """
+
+    shoulder: tuple[float, float]
+    height: float
+    radii: tuple[float, float]
+    wrist_color: Color
+    color: Color
+    joint: float
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything about how a state is drawn but the state itself."""
 
@@ -102,6 +118,7 @@ class Scene:
     pusher_taper: float
     light: Light
     camera: Camera
+    arm: Arm | None
 
 
 def _color(rng: np.random.Generator, name: str) -> Color:
@@ -159,6 +176,24 @@ def _camera(rng: np.random.Generator) -> Camera:
     )
 
 
+def _arm(rng: np.random.Generator, pusher_height: float, camera: Camera, taken: Color) -> Arm | None:
+    """In two scenes of five an arm, whose colours can be told from the block's, `taken`."""
+    if rng.random() > 0.4:
+        return None
+    turn = rng.uniform(-np.pi, np.pi)
+    reach = rng.uniform(450, 800)
+    radius = float(rng.uniform(18, 40))
+    colors = [_surface_unlike(rng, ("plastic",), ARM_COLORS, [taken]).color for _ in range(2)]
+    return Arm(
+        shoulder=(256 + reach * float(np.cos(turn)), 256 + reach * float(np.sin(turn))),
+        height=min(pusher_height + float(rng.uniform(20, 160)), 0.6 * camera.height),
+        radii=(radius, radius * float(rng.uniform(1.0, 1.8))),
+        wrist_color=colors[0],
+        color=colors[1],
+        joint=float(rng.uniform(0.05, 0.6)),
+    )
+
+
 def sample_scene(seed: int) -> Scene:
     """The scene with number `seed`; any non-negative number is a scene of its own."""
     rng = numpy_generator("randomized scene", seed)
@@ -166,7 +201,7 @@ def sample_scene(seed: int) -> Scene:
     block = _surface_unlike(rng, BLOCK_MATERIALS, BLOCK_COLORS, [table.color])
     pusher = _surface_unlike(rng, BLOCK_MATERIALS, tuple(COLORS), [table.color, block.color])
     goal_surface = _surface_unlike(rng, ("mat",), tuple(COLORS), [table.color, block.color])
-    return Scene(
+    bare = Scene(
         seed=seed,
         table=table,
         block=block,
@@ -179,4 +214,7 @@ def sample_scene(seed: int) -> Scene:
         pusher_taper=float(rng.uniform(0.7, 1.1)),
         light=_light(rng),
         camera=_camera(rng),
+        arm=None,
     )
+    # drawn last, so that a scene without an arm is what it was before there were arms
+    return replace(bare, arm=_arm(rng, bare.pusher_height, bare.camera, block.color))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sim2real_aug.envs.geometry import block_polygons
 from sim2real_aug.envs.randomized import RandomizedRenderer, coverage
 from sim2real_aug.envs.rendering import make_renderer
-from sim2real_aug.envs.scenes import sample_scene
+from sim2real_aug.envs.scenes import Arm, sample_scene
 from sim2real_aug.errors import BadInput
 
 STATE = np.array([100.0, 400.0, 300.0, 200.0, 0.0])
@@ -20,11 +20,9 @@ def overhead(**changes: object) -> RandomizedRenderer:
     """Scene 3 with a camera over the middle of the block's bar, 1000 high, block 40 and pusher 100 high."""
     scene = sample_scene(3)
     camera = dataclasses.replace(scene.camera, x=300.0, y=215.0, height=1000.0)
-    return RandomizedRenderer(
-        dataclasses.replace(
-            scene, camera=camera, block_height=40.0, pusher_height=100.0, pusher_taper=1.0, **changes
-        )
-    )
+    heights = {"block_height": 40.0, "pusher_height": 100.0, "pusher_taper": 1.0}
+    chosen = {"camera": camera, "arm": None, **heights, **changes}
+    return RandomizedRenderer(dataclasses.replace(scene, **chosen))
 
 
 def test_depth_by_hand() -> None:
@@ -56,10 +54,28 @@ def test_masks_cover_every_pixel_once_and_depth_agrees(number: int, x: float, y:
     flat = drawn.masks["table"] | drawn.masks["goal"]
     assert (drawn.depth[flat] == height).all()
     assert (drawn.depth[drawn.masks["block"]] >= height - scene.block_height - 1e-2).all()
-    # The ground outline of the block is seen, whatever its height.
+    # The ground outline of the block is seen, whatever its height, but where an arm hides it.
     for outline in block_polygons((x, y, angle)):
         column, line = (outline.mean(0) * 96 / 512).astype(int)
-        assert drawn.masks["block"][line, column]
+        assert drawn.masks["block"][line, column] or (scene.arm and drawn.masks["pusher"][line, column])
+
+
+def test_an_arm_hides_what_lies_under_it() -> None:
+    # A plate 40 wide at height 500 from (256, 256) upwards, seen from 1000 above (256, 256): 80 wide on the table.
+    arm = Arm((256.0, -400.0), 500.0, (20.0, 20.0), (0.5, 0.5, 0.5), (0.8, 0.3, 0.1), 0.3)
+    bare, drawn = overhead(), overhead(arm=arm)
+    state = [256.0, 256.0, 256.0, 60.0, 0.0]
+    pusher = drawn.render(state, 128).masks["pusher"]  # four window units a pixel
+    assert pusher[:60].sum(1).tolist() == [20] * 60
+    assert (drawn.render(state, 128).depth[:60][pusher[:60]] == 500).all()
+    assert bare.render(state, 128).masks["block"].sum() > drawn.render(state, 128).masks["block"].sum() > 0
+    reddish = drawn.render(state, 128).image[2, 62:66].mean(0)
+    assert reddish[0] > 1.5 * reddish[2]
+
+
+def test_two_scenes_of_five_have_an_arm() -> None:
+    arms = [sample_scene(number).arm is not None for number in range(200)]
+    assert 0.3 < np.mean(arms) < 0.5
 
 
 def test_goal_follows_the_scene() -> None:
