@@ -85,6 +85,14 @@ def test_a_frame_is_the_editors_edit_of_it(store: Path, editor: Editor, tmp_path
         assert np.abs(got.astype(int) - expected).max() <= 1
 
 
+def test_an_edit_may_take_after_all_photos(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "all.zarr", AugmentSettings(photos_per_edit=0))
+    edited, source = frames_of(tmp_path / "all.zarr"), frames_of(store)
+    noise = editor.initial_latents(1, torch_generator(0, "noise", 0))
+    alone = to_frames(editor.edit(to_images(source[:1]), to_images(editor.photos)[None], noise))
+    assert np.abs(edited[:1].astype(int) - alone).max() <= 1
+
+
 def test_an_episode_keeps_its_photo_and_noise(editor: Editor, tmp_path: Path) -> None:
     path = tmp_path / "still.zarr"
     write_store(path)

@@ -113,7 +113,7 @@ def test_frames_that_are_not_what_the_state_says_are_left_to_the_judge(tmp_path:
 
 
 def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="dotted name of a function; got 'no.where'"):
+    with pytest.raises(BadInput, match=r"dotted name of a function; got 'no\.where'"):
         find_geometry(write(tmp_path / "s.zarr"), "no.where")
 
 
