@@ -81,21 +81,18 @@ class Trained:
     runs: list[dict[str, Any]]
 
 
-def make_meter(plan: Plan) -> Meter:
+def make_meter(plan: Plan, editor: Editor) -> Meter:
+    """What measures the runs of a plan, which start from `editor`."""
     config = run_config(plan, seed=0)
     chosen = settings(D3POSettings, config.d3po)
     judge = instantiate(config.judge)
     scorer = JudgedScores(judge, chosen.regions, chosen.lambda_outside)
     watching = instantiate(config.guard) if config.get("guard") else judge
-    return Meter(scorer, watching, base_editor(plan).edit_settings.photos_per_edit)
+    count = chosen.photos_per_edit
+    return Meter(scorer, watching, editor.edit_settings.photos_per_edit if count is None else count)
 
 
-def base_editor(plan: Plan) -> Editor:
-    editor: Editor = instantiate(run_config(plan, seed=0).editor)
-    return editor
-
-
-def train_bench(work: Path, plan: Plan, bench: Bench, seeds: int) -> Trained:
+def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int) -> Trained:
     """Every method's edits of a bench, specialists trained where they are not there yet."""
     flat, store = bench.frames.flat.images, training_store(work, plan)
     edits = {UNEDITED: [flat], **{name: [change(flat, bench.photos)] for name, change in CLASSICAL.items()}}
@@ -104,7 +101,7 @@ def train_bench(work: Path, plan: Plan, bench: Bench, seeds: int) -> Trained:
     for seed in range(seeds):
         runs.append(train_run(bench, store, run_config(plan, seed), f"seed-{seed}"))
         loads: dict[str, Callable[[], Editor]] = {
-            BASE: partial(base_editor, plan),
+            BASE: lambda: editor,
             SPECIALIST: partial(load_editor, runs[-1]["editor"]),
         }
         for method, load in loads.items():
@@ -150,10 +147,10 @@ def measure(
     work: Path, plan: Plan, domains: list[str], seeds: int, picture: Path | None = None
 ) -> dict[str, Any]:
     """The whole measurement: {"summary": ..., "runs": ...}; units that `work` holds are not made again."""
-    open_work(work, plan)
-    meter, size = make_meter(plan), base_editor(plan).image_size
-    benches = [prepare_bench(work, plan, domain, size) for domain in domains]
-    trained = {bench.domain: train_bench(work, plan, bench, seeds) for bench in benches}
+    editor = open_work(work, plan)
+    meter = make_meter(plan, editor)
+    benches = [prepare_bench(work, plan, domain, editor.image_size) for domain in domains]
+    trained = {bench.domain: train_bench(work, plan, editor, bench, seeds) for bench in benches}
     measured = {bench.domain: measure_bench(meter, bench, trained[bench.domain]) for bench in benches}
     add_styles(meter, benches, trained, measured)
     if picture is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from edit_metrics import Frames
@@ -58,8 +58,11 @@ class Bench:
     frames: PairedFrames
 
 
-def open_work(work: Path, plan: Plan) -> RunFolder:
-    """The folder of all units. Raises BadInput when units of another plan, or of other weights, are there."""
+def open_work(work: Path, plan: Plan) -> Editor:
+    """Begin the folder of all units, or take it up; returns the base editor.
+
+    Raises BadInput when units of another plan, or of other weights, are there.
+    """
     config = run_config(plan, seed=0)
     editor, judge = instantiate(config.editor), instantiate(config.judge)
     record = {
@@ -67,7 +70,8 @@ def open_work(work: Path, plan: Plan) -> RunFolder:
         "editor": weights_hash(editor.components),
         "judge": weights_hash({"judge": judge}),
     }
-    return RunFolder.open(work, OmegaConf.create(record))
+    RunFolder.open(work, OmegaConf.create(record))
+    return cast(Editor, editor)
 
 
 def prepare_bench(work: Path, plan: Plan, domain: str, size: int) -> Bench:

@@ -27,15 +27,7 @@ from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 
-TINY = (
-    "device=cpu",
-    "d3po.rounds=1",
-    "d3po.conditions_per_round=1",
-    "d3po.trajectories_per_condition=2",
-    "d3po.num_inference_steps=2",
-    "d3po.train_timesteps=1",
-    "d3po.held_out_frames=1",
-)
+from .conftest import TINY
 
 
 @pytest.fixture(scope="module")
