@@ -267,10 +267,11 @@ class RandomizedRenderer:
             labels[rows, columns][hit] = label
             depth[rows, columns][hit] = seen[hit]
         if self.scene.arm is not None:
-            arm = self.scene.arm
-            over = inside(project(plate(arm, state[:2]), arm.height, camera), points)
-            labels[over] = PUSHER
-            depth[over] = camera.height - arm.height
+            outline = project(plate(self.scene.arm, state[:2]), self.scene.arm.height, camera)
+            rows, columns = _window(outline, size)
+            over = inside(outline, points[rows, columns])
+            labels[rows, columns][over] = PUSHER
+            depth[rows, columns][over] = camera.height - self.scene.arm.height
         return labels, depth.astype(np.float32)
 
     def _photograph(self, image: Plane, state: NDArray[np.float64]) -> NDArray[np.uint8]:
