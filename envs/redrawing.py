@@ -10,6 +10,7 @@ Legend: n frames, S pixels a side.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,6 @@ def _draw(buffer: ReplayBuffer, numbers: NDArray[np.int64]) -> list[Rendering]:
 def _renderer(buffer: ReplayBuffer, episode: int) -> Renderer:
     """As the store's maker drew the episode; flat for a store that does not say."""
     attrs = buffer.attrs
-    made = next((attrs[maker] for maker in MAKERS if maker in attrs), {"domain": "flat", "seed": 0})
+    made: dict[str, Any] = next((attrs[m] for m in MAKERS if m in attrs), {"domain": "flat", "seed": 0})
     domains = made["domain"] if isinstance(made["domain"], list) else [made["domain"]]
     return make_renderer(domains[episode % len(domains)], derive_seed(made["seed"], "scene", episode))

@@ -282,13 +282,16 @@ def _edit_batch(
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
     chosen = torch.from_numpy(np.stack(choice)[position])
-    exact = None if work.judge is None or work.geometry is None else work.geometry(numbers)
+    exact = None
+    if work.judge is not None and work.geometry is not None:
+        measured = work.geometry(numbers).resized(editor.image_size)
+        exact = SourceGeometry.on(editor.device, measured)
     conditions = Conditions(
         source=_resized(to_images(frames), editor.image_size).to(editor.device),
         photos=work.photos[chosen].to(editor.device),
         photo_masks=work.photo_masks[chosen].to(editor.device),
         numbers=numbers,
-        geometry=exact and SourceGeometry.on(editor.device, exact.resized(editor.image_size)),
+        geometry=exact,
     )
     edits = editor.edit(conditions.source, conditions.photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():

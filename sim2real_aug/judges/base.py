@@ -12,7 +12,10 @@ from torch import Tensor
 
 class DepthJudge(Protocol):
     def depth(self, images: Tensor) -> Tensor:
-        """Relative depth, (B, H, W) in [0, 1]; larger is farther."""
+        """Relative depth, (B, H, W) in [0, 1]; larger is farther.
+
+        On the scale of `data.regions.relative_depth`, so that it can be compared with a frame's exact depth.
+        """
 
 
 class SegmentationJudge(Protocol):
