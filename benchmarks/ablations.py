@@ -46,7 +46,7 @@ from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, unknown_name
 
 Change = Callable[[Editor], None]
-COLUMNS = ("structural", "semantic", "rmse", "distance", "pose_median", "pose_95")
+COLUMNS = ("structural", "semantic", "rmse", "distance", "perceptual", "pose_median", "pose_95")
 SAMPLES = 48  # of a round, for every group size
 
 
@@ -190,7 +190,7 @@ def markdown(rows: dict[str, Any], command: str) -> str:
         f"| {' | '.join(['---'] * (len(COLUMNS) + 2))} |",
     ]
     for name, row in rows.items():
-        cells = [str(Estimate(**row[column])) for column in COLUMNS]
+        cells = [str(Estimate(**row[column])) if column in row else "" for column in COLUMNS]
         lines.append(f"| {name} | {' | '.join(cells)} | {row['minutes']} |")
     return "\n".join(lines) + "\n"
 

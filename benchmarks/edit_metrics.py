@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from paired_frames import PairedFrames
+from perceptual import Encoder, perceptual_distance
 from torch import Tensor
 
 from sim2real_aug.d3po.scores import Conditions, JudgedScores, Scores, SourceGeometry
@@ -57,20 +58,26 @@ def judged(
     }
 
 
-def against_real(judge: Judge, frames: PairedFrames, edits: Frames, regions: Sequence[str]) -> Figures:
+def against_real(
+    judge: Judge, frames: PairedFrames, edits: Frames, regions: Sequence[str], encoder: Encoder | None = None
+) -> Figures:
     """Distance from the real look of the same state inside the edited regions, and inside the block alone.
 
     rmse: root mean square error of 0..1 pixels; psnr: the same in dB, higher is better; distance: the judge's
-    cosine distance, mean over the regions in view. Regions are where the real look has them.
+    cosine distance, mean over the regions in view; perceptual: the `perceptual_distance` of an encoder, where
+    there is one. Regions are where the real look has them.
     """
     wanted = [REGIONS.index(region_of(phrase)) for phrase in regions]
     block = REGIONS.index("block")
     figures: Figures = {}
     for suffix, labels in (("", wanted), ("_block", [block])):
-        rmse = root_mean_square_error(edits, frames.real.images, np.isin(frames.real.labels, labels))
+        real, inside = frames.real.images, np.isin(frames.real.labels, labels)
+        rmse = root_mean_square_error(edits, real, inside)
         figures[f"rmse{suffix}"] = rmse
         figures[f"psnr{suffix}"] = -20 * np.log10(np.maximum(rmse, DARKEST))
         figures[f"distance{suffix}"] = judge_distance(judge, frames, edits, labels)
+        if encoder is not None:
+            figures[f"perceptual{suffix}"] = perceptual_distance(encoder, edits, real, inside)
     return figures
 
 
@@ -89,9 +96,9 @@ def judge_distance(
     total, seen = np.zeros(len(frames)), np.zeros(len(frames))
     for label in labels:
         masks = torch.from_numpy(frames.real.labels == label)
-        both = [_embed(judge, images, masks) for images in (edits, frames.real.images)]
+        found, truth = (_embed(judge, images, masks) for images in (edits, frames.real.images))
         present = masks.flatten(1).any(1).numpy()
-        total += np.where(present, 1 - torch.cosine_similarity(*both).double().numpy(), 0)
+        total += np.where(present, 1 - torch.cosine_similarity(found, truth).double().numpy(), 0)
         seen += present
     return total / np.maximum(seen, 1)
 

@@ -7,7 +7,8 @@ For each scene and seed: photos, D3PO by `train-editor` (KEY=VALUE are its setti
 edits of held-out states. The tables set specialist against base editor, Reinhard's colour transfer and histogram
 matching, with 95 % intervals over seeds and states. What is measured where is told in `edit_metrics`, what is asked
 in `specialist_report`. `guard=compact guard.path=DIR` names a judge that was not trained against: it then also gives
-distances, poses and styles, otherwise the training judge does, and the result says so. Everything made is kept in
+distances, poses and styles, otherwise the training judge does, and the result says so; `perceptual` tells how to add
+the distance of a network that is not ours. Everything made is kept in
 --work, and the same command goes on after an interruption. Scenes of the split `claims` are for figures only: tune
 with --split development.
 
@@ -29,6 +30,7 @@ import numpy as np
 from edit_metrics import Figures, Frames, against_real, judged, nearer_own, pose_errors
 from hydra.utils import instantiate
 from paired_frames import SIZE, domains_of
+from perceptual import Encoder, find_encoder
 from specialist_report import BASE, REAL, SPECIALIST, Measured, markdown, summarise
 from specialist_runs import (
     Bench,
@@ -57,18 +59,20 @@ PICTURED = 3  # states of each bench
 
 @dataclass(frozen=True)
 class Meter:
-    """What measures. scorer: the scores that D3PO lowers. judge: one that was not trained against, if there is one."""
+    """What measures. scorer: the scores that D3PO lowers. judge: one that was not trained against, if there is one.
+    encoder: a network that is not ours, if it is installed."""
 
     scorer: JudgedScores
     judge: Judge
     photos_per_edit: int
+    encoder: Encoder | None
 
     def figures(self, bench: Bench, edits: Frames) -> Figures:
         """All figures of one method's edits, (M,) each."""
         frames = bench.frames
         return {
             **judged(self.scorer, frames, edits, bench.photos, self.photos_per_edit),
-            **against_real(self.judge, frames, edits, self.scorer.regions),
+            **against_real(self.judge, frames, edits, self.scorer.regions, self.encoder),
             "pose_error": pose_errors(self.judge, edits, frames.states),
         }
 
@@ -89,7 +93,8 @@ def make_meter(plan: Plan, editor: Editor) -> Meter:
     scorer = JudgedScores(judge, chosen.regions, chosen.lambda_outside)
     watching = instantiate(config.guard) if config.get("guard") else judge
     count = chosen.photos_per_edit
-    return Meter(scorer, watching, editor.edit_settings.photos_per_edit if count is None else count)
+    count = editor.edit_settings.photos_per_edit if count is None else count
+    return Meter(scorer, watching, count, find_encoder())
 
 
 def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int) -> Trained:

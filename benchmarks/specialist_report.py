@@ -15,7 +15,16 @@ from intervals import Estimate, Statistic, Values, estimate
 Measured = dict[str, dict[str, Values]]  # method -> figure -> (K, M)
 
 BASE, SPECIALIST, REAL = "base editor", "specialist", "real look"
-SHOWN = ("structural", "semantic", "psnr", "psnr_block", "distance", "distance_block", "pose_error")
+SHOWN = (
+    "structural",
+    "semantic",
+    "psnr",
+    "psnr_block",
+    "distance",
+    "distance_block",
+    "perceptual",
+    "pose_error",
+)
 ALL = "all"
 
 
@@ -69,10 +78,13 @@ CLAIMS = (
     _below(BASE, "semantic", "semantic score, specialist less base"),
     _reduced("rmse", "pixel distance (RMSE) from the real look, reduction against base"),
     _reduced("distance", "judge's distance from the real look, reduction against base"),
+    _reduced("perceptual", "perceptual distance from the real look, reduction against base"),
     _below("reinhard", "rmse", "pixel distance, specialist less Reinhard"),
     _below("reinhard", "distance", "judge's distance, specialist less Reinhard"),
+    _below("reinhard", "perceptual", "perceptual distance, specialist less Reinhard"),
     _below("histogram", "rmse", "pixel distance, specialist less histogram matching"),
     _below("histogram", "distance", "judge's distance, specialist less histogram matching"),
+    _below("histogram", "perceptual", "perceptual distance, specialist less histogram matching"),
     _pose("block pose read back, median", 0.5, 1.0),
     _pose("block pose read back, 95th percentile", 0.95, 2.5),
     Claim(
