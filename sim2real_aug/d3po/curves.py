@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # A panel: its title, and the metrics that it shows where the run has them.
 PANELS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -33,6 +34,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> Path:
                 axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("round", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

@@ -21,7 +21,7 @@ COUNTS = (
     "sample_grid_every",
     "guard_patience",
 )
-POSITIVE = ("beta", "learning_rate", "max_grad_norm", "adam_epsilon")
+POSITIVE = ("beta", "learning_rate", "max_grad_norm", "max_kl", "adam_epsilon")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class D3POSettings:
     adam_epsilon: float = 1e-8
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
+    max_kl: float = 1000.0
     alpha: float = 1.0
     lambda_outside: float = 0.05
     regions: tuple[str, ...] = ("table", "block", "goal", "pusher")

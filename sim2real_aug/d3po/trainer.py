@@ -42,6 +42,7 @@ from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import draw_steps, update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
+from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
@@ -69,24 +70,29 @@ def train_editor(
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
     if dataset is not None:
-        ReplayBuffer.open(dataset)
+        store = ReplayBuffer.open(dataset)
+        find_geometry(store, config.frame_geometry)
+        if config.target is not None:
+            store.array("state")
+    require_work(conditions_per_round=settings.conditions_per_round)
     editor = instantiate(config.editor).to(device)
     photo_set = open_photos(photos, editor)
-    judge, guard = open_judge(config.judge, device), open_guard(config.get("guard"), settings, device)
+    judge = open_judge(config.judge, device)
+    guard = open_guard(config.get("guard"), config.judge, settings, device)
     check_photos(photo_set, judge, settings.regions, device)
     with main_first():
         run = RunFolder.open(
             out, with_inputs(config, dataset, photos, photo_set), overwrite=overwrite and is_main()
         )
         finished = run.summary()
-        buffer = None if finished else open_dataset(dataset, config.simulate, run.path)
-    if buffer is None:
-        say(f"{run.path} is finished; --overwrite starts again")
-        return finished
+        if finished is not None:
+            say(f"{run.path} is finished; --overwrite starts again")
+            return finished
+        buffer = open_dataset(dataset, config.simulate, run.path)
     images = training_images(buffer, photo_set, editor.image_size, settings, config.frame_geometry)
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
     targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
-    require_work(conditions_per_round=settings.conditions_per_round, held_out_frames=len(images.held_out))
+    require_work(held_out_frames=len(images.held_out))
     return train(Task(editor, scorer, images, settings, guard, targets), run)
 
 
@@ -105,7 +111,7 @@ def train(task: Task, run: RunFolder) -> dict[str, Any]:
     """The loop: rounds of `run_round`, with held-out scores, pictures and checkpoints in between.
 
     Ends early when the guard says that the judges are being pleased. Raises Fault when a score, loss or gradient
-    is not finite; the last checkpoint then stays as it is.
+    is not finite, or when the policy flies off; the last checkpoint then stays as it is.
     """
     began, settings = time.monotonic(), task.settings
     prepare(task.editor, settings)
@@ -184,6 +190,8 @@ def run_round(task: Task, learner: Learner, number: int) -> dict[str, float]:
             raise Fault("a score of the judges is not finite")
         lesson = with_reference(task, rollout, total, draw_steps(settings, number, own(count)))
         learned = update(task, learner, lesson, number)
+        if learned.get("approx_kl", 0.0) > settings.max_kl:
+            raise Fault(f"the KL from the base editor is {learned['approx_kl']:.3g}, above d3po.max_kl")
     except Fault as fault:
         raise Fault(
             f"round {number}: {fault}; stopped, the checkpoint holds the last good round. "

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from numpy.typing import ArrayLike, NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
@@ -32,12 +32,19 @@ def open_judge(node: DictConfig, device: torch.device) -> Judge:
     return judge
 
 
-def open_guard(node: DictConfig | None, settings: D3POSettings, device: torch.device) -> JudgedScores | None:
-    """The scores of the guard's judge, by the same formulas; None without one."""
+def open_guard(
+    node: DictConfig | None, judge: DictConfig, settings: D3POSettings, device: torch.device
+) -> JudgedScores | None:
+    """The scores of the guard's judge, by the same formulas; None without one.
+
+    judge: the node of the judge that is trained against. Raises BadInput where the guard is the same one.
+    """
     if node is None:
         return None
-    if "path" in node and OmegaConf.is_missing(node, "path"):
-        raise BadInput("guard.path is missing: the folder of a judge that is not trained against")
+    if node == judge:
+        raise BadInput(
+            "the guard is the judge that is trained against; give another one, such as guard.path=DIR"
+        )
     return JudgedScores(open_judge(node, device), settings.regions, settings.lambda_outside)
 
 

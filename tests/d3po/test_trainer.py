@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from sim2real_aug.d3po.checkpoint import copy_adapter
-from sim2real_aug.d3po.held_out import edit_held_out, held_out_change
-from sim2real_aug.d3po.learner import make_learner
+from sim2real_aug.d3po.held_out import edit_held_out, held_out_change, psnr
+from sim2real_aug.d3po.learner import averaged, make_learner
 from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout, split_frames
 from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.trainer import prepare, run_round, train
@@ -151,6 +151,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_task: Ma
         assert torch.equal(value.nan_to_num(9.0), before[name].nan_to_num(9.0))
 
 
+def test_a_policy_that_flies_off_stops_the_run_and_keeps_the_last_good_state(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path / "run")
+    with pytest.raises(Fault, match=r"round 2: the KL from the base editor is .* above d3po.max_kl; stopped"):
+        train(make_task(rounds=3, learning_rate=1e-2, max_kl=1e-6), run)
+    assert [line["step"] for line in run.metrics()] == [0, 1]
+    assert torch.load(run.checkpoints / "state.pt", weights_only=True)["round"] == 1
+
+
 def test_best_keeps_the_base_editor_when_no_round_beats_it(make_task: MakeTask, tmp_path: Path) -> None:
     """A judge that is happiest with the base: the run ends with the base editor, and says so."""
     task, run = make_task(learning_rate=1e-2), open_run(tmp_path / "run")
@@ -189,3 +199,59 @@ def test_one_episode_holds_out_its_end() -> None:
     assert train_frames.tolist() == list(range(18))
     with pytest.raises(BadInput, match="at least 2"):
         split_frames(np.array([1]), 8, seed=0)
+
+
+@pytest.mark.parametrize("settings", [{"ema_decay": 0.5}, {"train": "full"}, {"precision": "bf16"}])
+def test_a_run_with_other_settings_resumes_exactly_too(
+    make_task: MakeTask, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    """Stopped after round 1 of 2: the checkpoint holds all that the second round needs."""
+    whole, cut = open_run(tmp_path / "whole"), open_run(tmp_path / "cut")
+    train(make_task(**settings), whole)
+
+    task, rounds = make_task(**settings), 0
+
+    def failing(conditions: Conditions, edits: Tensor) -> Scores:
+        nonlocal rounds
+        rounds += edits.shape[1] > 1
+        if rounds > 2:
+            raise Interrupted
+        return task.scorer(conditions, edits)
+
+    with pytest.raises(Interrupted):
+        train(replace(task, scorer=failing), cut)
+    train(make_task(**settings), cut)
+    assert cut.metrics() == whole.metrics()
+
+
+def test_the_average_is_what_is_scored_and_kept(make_task: MakeTask) -> None:
+    """Decay 0.5: after update 1 the average is w1, after update 2 (2 w1 + 9 w2) / 11, as min(0.5, 2/11) = 2/11."""
+    task = make_task(ema_decay=0.5, learning_rate=1e-2)
+    prepare(task.editor, task.settings)
+    learner = make_learner(task.editor, task.settings)
+    weights = []
+    for number in (1, 2):
+        run_round(task, learner, number)
+        weights.append(learner.parameters[0].detach().clone())
+    with averaged(learner):
+        kept = learner.parameters[0].detach().clone()
+    torch.testing.assert_close(kept, weights[0] * 2 / 11 + weights[1] * 9 / 11)
+    assert torch.equal(learner.parameters[0], weights[1]), (
+        "training goes on from the weights, not the average"
+    )
+
+
+def test_psnr_by_hand() -> None:
+    target = np.zeros((2, 2, 2, 3), np.uint8)
+    image = target.copy()
+    image[0] += 51  # a fifth of 255: MSE (1/5)^2 of the peak's square, 10 log10 25 = 13.979
+    np.testing.assert_allclose(psnr(image, target), [13.9794, 100.0], atol=1e-4)
+
+
+def test_the_real_look_is_compared_where_it_is_known(make_task: MakeTask, tmp_path: Path) -> None:
+    task, run = make_task(rounds=1), open_run(tmp_path / "run")
+    base = edit_held_out(task).edits
+    train(replace(task, targets=base), run)
+    assert run.metrics()[0]["held_out_psnr"] == 100.0
+    assert run.metrics()[1]["held_out_psnr"] < 100.0
+    assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")
