@@ -182,7 +182,7 @@ def _arm(rng: np.random.Generator, pusher_height: float, camera: Camera, taken: 
         return None
     turn = rng.uniform(-np.pi, np.pi)
     reach = rng.uniform(450, 800)
-    radius = float(rng.uniform(18, 40))
+    radius = float(rng.uniform(18, 70))
     colors = [_surface_unlike(rng, ("plastic",), ARM_COLORS, [taken]).color for _ in range(2)]
     return Arm(
         shoulder=(256 + reach * float(np.cos(turn)), 256 + reach * float(np.sin(turn))),
