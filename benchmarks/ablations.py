@@ -212,10 +212,12 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     plan = Plan(states=arguments.states, overrides=tuple(arguments.overrides))
-    units = chosen_units(arguments.only, arguments.unit)
-    rows = measure(
-        arguments.work, plan, arguments.domain or domains_of("development"), units, arguments.seeds
-    )
+    domains = arguments.domain or domains_of("development")
+    try:
+        units = chosen_units(arguments.only, arguments.unit)
+        rows = measure(arguments.work, plan, domains, units, arguments.seeds)
+    except BadInput as error:
+        parser.error(str(error))
     table, text = markdown(rows, f"python {' '.join(sys.argv)}"), json.dumps(rows, indent=2)
     print(table, file=sys.stderr)
     print(text)

@@ -49,6 +49,7 @@ from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
+from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.report.pictures import grid
 
@@ -189,7 +190,10 @@ def main() -> int:
     arguments = parser.parse_args()
     plan = Plan(arguments.photos, arguments.states, overrides=tuple(arguments.overrides))
     domains = arguments.domain or domains_of(arguments.split)
-    result = measure(arguments.work, plan, domains, arguments.seeds, arguments.picture)
+    try:
+        result = measure(arguments.work, plan, domains, arguments.seeds, arguments.picture)
+    except BadInput as error:
+        parser.error(str(error))
     tables, text = markdown(result["summary"]), json.dumps(result, indent=2)
     print(tables, file=sys.stderr)
     print(text)
