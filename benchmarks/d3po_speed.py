@@ -1,6 +1,6 @@
 """D3PO samples per second and peak memory, against a straightforward reading of D3PO's public code.
 
-    python benchmarks/d3po_speed.py [--json OUT.json] [--pairs 4] [--device cpu]
+    python benchmarks/d3po_speed.py [--json OUT.json] [--pairs 2] [--device cpu]
 
 Both train the editor that ships on the same pairs, all denoising steps, one optimiser step a pair, and must end
 with the same weights. The reading (yk7333/d3po, scripts/train_with_rm.py) keeps a deep copy as the reference, runs
@@ -266,7 +266,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--pairs", type=int, default=4, help="pairs of a round in all arms but the last")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs of a round in all arms but the last")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--arm", choices=ARMS, help="measure this one here, print it as one line")
     arguments = parser.parse_args()
@@ -277,6 +277,7 @@ def main() -> int:
     public, same = arms["public"], arms["same pairs"]
     result = {
         "device": arguments.device,
+        "pairs": arguments.pairs,
         "arms": {arm: asdict(measured) for arm, measured in arms.items()},
         "times_the_speed": {
             arm: round(arms[arm].samples_per_second / public.samples_per_second, 2) for arm in ARMS[1:]

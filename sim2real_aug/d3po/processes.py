@@ -75,10 +75,10 @@ def collect(part: Tensor, count: int) -> Tensor:
     """(count, ...) on every process, from each process's rows (len(own(count)), ...)."""
     whole = part.new_zeros((count, *part.shape[1:]))
     whole[torch.from_numpy(own(count)).to(part.device)] = part
-    return total(whole)
+    return summed(whole)
 
 
-def total(value: Tensor) -> Tensor:
+def summed(value: Tensor) -> Tensor:
     """The sum of `value` over the processes."""
     return value if PartialState().num_processes == 1 else reduce(value, reduction="sum")
 
@@ -89,6 +89,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     moved = list(parameters)
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in moved]
-    summed = total(torch.cat([gradient.flatten() for gradient in gradients]))
-    for parameter, gradient in zip(moved, summed.split([p.numel() for p in moved]), strict=True):
+    vector = summed(torch.cat([gradient.flatten() for gradient in gradients]))
+    for parameter, gradient in zip(moved, vector.split([p.numel() for p in moved]), strict=True):
         parameter.grad = gradient.view_as(parameter)

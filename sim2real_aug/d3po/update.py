@@ -19,7 +19,7 @@ from torch import Tensor
 from sim2real_aug.d3po.learner import Learner, optimizer_step
 from sim2real_aug.d3po.loss import d3po_loss, gaussian_kl
 from sim2real_aug.d3po.preferences import rank_pairs
-from sim2real_aug.d3po.processes import own, total
+from sim2real_aug.d3po.processes import own, summed
 from sim2real_aug.d3po.rollouts import Rollout, Task, guidance_scales
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor.adapter import reference
@@ -99,18 +99,18 @@ def group_rows(task: Task, conditions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def with_reference(task: Task, rollout: Rollout, scores: Tensor, steps: Tensor) -> Lesson:
-    """Add the reference's view of the steps, once a round. scores: L_total (C, K) of the round; steps: (G, S)."""
+def with_reference(task: Task, rollout: Rollout, total: Tensor, steps: Tensor) -> Lesson:
+    """Add the reference's view of the steps, once a round. total: L_total (C, K) of the round; steps: (G, S)."""
     means, log_probs = [], []
-    steps = steps.to(scores.device)
-    taken = steps.repeat_interleave(scores.shape[1], 0)
+    steps = steps.to(total.device)
+    taken = steps.repeat_interleave(total.shape[1], 0)
     with reference(task.editor):
         for conditions in minibatches(task, torch.arange(len(steps), device=steps.device)):
             rows = group_rows(task, conditions)
             policies = [step_policy(task, rollout, rows, at) for at in taken[rows].unbind(1)]
             means.append(torch.stack([policy.mean for policy in policies], dim=1))
             log_probs.append(torch.stack([policy.log_probs for policy in policies], dim=1))
-    return Lesson(rollout, scores, taken, torch.cat(means), torch.cat(log_probs))
+    return Lesson(rollout, total, taken, torch.cat(means), torch.cat(log_probs))
 
 
 def update(task: Task, learner: Learner, lesson: Lesson, round_number: int) -> dict[str, float]:
@@ -137,10 +137,10 @@ def learn_share(
     device = lesson.total.device
     learner.optimizer.zero_grad(set_to_none=True)
     mine = torch.from_numpy(np.flatnonzero(np.isin(own(len(lesson.total)), share))).to(device)
-    summed = torch.zeros(len(SEEN), device=device)
+    sums = torch.zeros(len(SEEN), device=device)
     for conditions in minibatches(task, mine):
-        summed += accumulate_gradient(task, lesson, conditions, 1 / pairs)
-    seen = dict(zip(SEEN, total(summed).tolist(), strict=True))
+        sums += accumulate_gradient(task, lesson, conditions, 1 / pairs)
+    seen = dict(zip(SEEN, summed(sums).tolist(), strict=True))
     if not np.isfinite(list(seen.values())).all():
         raise Fault(
             f"the loss is not finite: {', '.join(f'{name} {value:.3g}' for name, value in seen.items())}"
