@@ -65,19 +65,20 @@ def against_real(
 
     rmse: root mean square error of 0..1 pixels; psnr: the same in dB, higher is better; distance: the judge's
     cosine distance, mean over the regions in view; perceptual: the `perceptual_distance` of an encoder, where
-    there is one. Regions are where the real look has them.
+    there is one, in the regions only, for a block is too small for its layers. Regions are where the real look has
+    them.
     """
     wanted = [REGIONS.index(region_of(phrase)) for phrase in regions]
     block = REGIONS.index("block")
     figures: Figures = {}
     for suffix, labels in (("", wanted), ("_block", [block])):
-        real, inside = frames.real.images, np.isin(frames.real.labels, labels)
-        rmse = root_mean_square_error(edits, real, inside)
+        rmse = root_mean_square_error(edits, frames.real.images, np.isin(frames.real.labels, labels))
         figures[f"rmse{suffix}"] = rmse
         figures[f"psnr{suffix}"] = -20 * np.log10(np.maximum(rmse, DARKEST))
         figures[f"distance{suffix}"] = judge_distance(judge, frames, edits, labels)
-        if encoder is not None:
-            figures[f"perceptual{suffix}"] = perceptual_distance(encoder, edits, real, inside)
+    if encoder is not None:
+        inside = np.isin(frames.real.labels, wanted)
+        figures["perceptual"] = perceptual_distance(encoder, edits, frames.real.images, inside)
     return figures
 
 
