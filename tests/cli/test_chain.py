@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from sim2real_aug.data import ReplayBuffer, load_photos
+from sim2real_aug.envs import make_renderer
 from sim2real_aug.report.pictures import encode_png
 
 TINY_POLICY = ["policy.training.steps=2", "policy.training.batch_size=4", "policy.model.down_dims=[16,32]"]
@@ -34,11 +35,12 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
+    """Two that are not square, of a randomized scene with the block in their middle."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(2):
-        image = np.random.default_rng(number).integers(0, 256, (120, 100, 3), np.uint8)
-        (folder / f"{number}.png").write_bytes(encode_png(image))
+        image = make_renderer("randomized/8").image([90, 400, 256, 220, number], 120)
+        (folder / f"{number}.png").write_bytes(encode_png(image[:, 10:110]))
     return folder
 
 

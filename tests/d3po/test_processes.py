@@ -25,9 +25,9 @@ def train(out: Path, editor: Path, judge: Path, launcher: list[str]) -> subproce
     command = [*launcher, "-m", "sim2real_aug", "train-editor", "--out", str(out), "--json", *SMALL]
     places = [f"editor.path={editor}", f"judge.path={judge}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *command, *places], capture_output=True, text=True, env=environment, timeout=300
-    )
+    # Elsewhere than in the checkout, whose folder would be imported in place of what is installed.
+    words, where = [sys.executable, *command, *places], out.parent
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, cwd=where)
 
 
 def test_two_processes_give_the_metrics_of_one(editor_folder: Path, tmp_path: Path) -> None:
