@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from sim2real_aug.data.geometry import FrameGeometry, GeometryReader
 from sim2real_aug.data.replay_buffer import ReplayBuffer
-from sim2real_aug.envs.rendering import Renderer, Rendering, make_renderer
+from sim2real_aug.envs.rendering import Renderer, Rendering, episode_renderer
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import say
-from sim2real_aug.seeding import derive_seed
 
 TRIED = 5  # frames, spread over the store
 # Mean absolute difference, of 255. Measured on the published store: 0.13, in single frames up to 0.23; with the
@@ -73,4 +72,4 @@ def _renderer(buffer: ReplayBuffer, episode: int) -> Renderer:
     attrs = buffer.attrs
     made: dict[str, Any] = next((attrs[m] for m in MAKERS if m in attrs), {"domain": "flat", "seed": 0})
     domains = made["domain"] if isinstance(made["domain"], list) else [made["domain"]]
-    return make_renderer(domains[episode % len(domains)], derive_seed(made["seed"], "scene", episode))
+    return episode_renderer(domains, made["seed"], episode)

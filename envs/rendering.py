@@ -6,7 +6,7 @@ H = W = size pixels; pixel (row, column) sees the window point ((column + 0.5), 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.errors import unknown_name
+from sim2real_aug.seeding import derive_seed
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ def make_renderer(domain: str, seed: int = 0, config_dir: str | Path | None = No
 
         return pathtraced_renderer(scene, config_dir)
     raise unknown_name("domain", domain, ["flat", "randomized", "randomized/N", "pathtraced/SCENE"])
+
+
+def episode_renderer(
+    domains: Sequence[str], seed: int, episode: int, config_dir: str | Path | None = None
+) -> Renderer:
+    """The renderer of episode number `episode` of a store made with `domains`, by turns, and `seed`."""
+    domain = domains[episode % len(domains)]
+    return make_renderer(domain, derive_seed(seed, "scene", episode), config_dir)
 
 
 def is_pathtraced(domain: str) -> bool:

@@ -26,12 +26,11 @@ from sim2real_aug.envs.geometry import keypoints
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
 from sim2real_aug.envs.recorder import Episode, check_origin, draw_states, open_writer
 from sim2real_aug.envs.recordings import expert_episode, load_recordings
-from sim2real_aug.envs.rendering import is_pathtraced, make_renderer, scene_records
+from sim2real_aug.envs.rendering import episode_renderer, is_pathtraced, make_renderer, scene_records
 from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.envs.workers import in_order
 from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.progress import progress, say
-from sim2real_aug.seeding import derive_seed
 
 EXPERT_EPISODES = 100
 RECORDED, EXPERT, REPLAY = "recorded", "expert", "replay:"
@@ -127,8 +126,7 @@ def record_episode(settings: SimulateSettings, index: int) -> Episode:
 def draw(settings: SimulateSettings, index: int, states: NDArray[Any]) -> Episode:
     """What is drawn of the states (T, 5) of episode `index`: img (T, size, size, 3) and, if asked for, mask (T,
     size, size) uint8, an index into REGIONS, and depth (T, size, size) float32, window units from the camera."""
-    domain = settings.domains[index % len(settings.domains)]
-    renderer = make_renderer(domain, derive_seed(settings.seed, "scene", index), settings.config_dir)
+    renderer = episode_renderer(settings.domains, settings.seed, index, settings.config_dir)
     if not settings.geometry:
         return {"img": draw_states(renderer, states, settings.size)}
     drawn = [renderer.render(state, settings.size) for state in states]

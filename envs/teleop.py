@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sim2real_aug.data.stores import is_zip
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
 from sim2real_aug.envs.recorder import Episode, EpisodeRecorder, draw_states, open_writer
-from sim2real_aug.envs.rendering import Renderer, make_renderer, scene_records
+from sim2real_aug.envs.rendering import Renderer, episode_renderer, make_renderer, scene_records
 from sim2real_aug.envs.simulate import summarise
 from sim2real_aug.envs.starts import CLASSIC, StartDistribution
 from sim2real_aug.errors import BadInput, below_least
@@ -159,9 +159,7 @@ def demonstrate(settings: TeleopSettings, index: int, side: int, window: Window)
 
     side: of the picture in the window, pixels.
     """
-    renderer = make_renderer(
-        settings.domain, derive_seed(settings.seed, "scene", index), config_dir=settings.config_dir
-    )
+    renderer = episode_renderer((settings.domain,), settings.seed, index, settings.config_dir)
     env = PushTEnv("state", start=settings.start)
     while True:
         env.reset(seed=derive_seed(settings.seed, "start", index))

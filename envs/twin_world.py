@@ -52,7 +52,7 @@ def moved_meshes(scene: TwinScene, state: NDArray[np.float64]) -> tuple[Mesh, li
     turn = np.eye(3)
     turn[:2, :2] = rotation(state[4])
     block = _block(scene.block.height, scene.block.bevel).moved(turn, (state[2], state[3], 0.0))
-    parts = [turned(part.profile).moved(np.eye(3), (state[0], state[1], 0.0)) for part in scene.pusher.parts]
+    parts = [_turned(part.profile).moved(np.eye(3), (state[0], state[1], 0.0)) for part in scene.pusher.parts]
     links = [] if scene.pusher.arm is None else _arm(scene.pusher.arm, state[:2])
     return block, [*parts, *links]
 
@@ -65,6 +65,9 @@ def flat(values: NDArray[np.float64]) -> Floats:
 @lru_cache(maxsize=8)
 def _block(height: float, bevel: float) -> Mesh:
     return extruded(OUTLINE, OUTLINE_TRIANGLES, height, bevel, BLOCK_UNIT)
+
+
+_turned = lru_cache(maxsize=32)(turned)  # a part's shape is the same in every frame
 
 
 def _arm(arm: Arm, agent: NDArray[np.float64]) -> list[Mesh]:
