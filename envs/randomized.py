@@ -33,7 +33,7 @@ SUBPIXELS = 4
 FIXED_POINT_BITS = 4
 CIRCLE_CORNERS = 24
 BLOCK_TEXTURE_SIZE = 64
-ARM_SHADES = ((1.0, 0.62), (0.85, 0.8), (0.6, 0.95), (0.3, 1.05))  # share of the width, brightness
+HIGHLIGHT = 12  # Blinn-Phong exponent of an arm's gloss
 TABLE, BLOCK, GOAL, PUSHER = (REGIONS.index(name) for name in ("table", "block", "goal", "pusher"))
 
 
@@ -92,7 +92,7 @@ def circle(centre: Points, radius: float) -> Points:
     return centre + radius * np.stack([np.cos(angles), np.sin(angles)], -1)
 
 
-def outline(polygons: list[Points], width: float = 8.0) -> list[Points]:
+def outline(polygons: list[Points], width: float) -> list[Points]:
     """Strips of `width` along the inner side of the edges of convex `polygons`."""
     strips = []
     for polygon in polygons:
@@ -103,14 +103,32 @@ def outline(polygons: list[Points], width: float = 8.0) -> list[Points]:
     return strips
 
 
-def plate(arm: Arm, agent: Points, start: float = 0.0, end: float = 1.0, share: float = 1.0) -> Points:
-    """Outline (n, 2) of the arm from `start` to `end` of its length, `share` of its width."""
-    ends = []
-    for along in (start, end):
-        middle = agent + along * (np.asarray(arm.shoulder) - agent)
-        radius = share * (arm.radii[0] + along * (arm.radii[1] - arm.radii[0]))
-        ends.append(circle(middle, radius))
-    return hull(np.concatenate(ends))
+@dataclass(frozen=True)
+class Sleeve:
+    """How pixels lie to an arm: `along` its axis, 0 at the pusher and 1 at the shoulder; `across`, their offset
+    from the axis (S, S, 2) in radii of that place; `alpha`, the share of each that the arm covers; all (S, S)."""
+
+    along: Plane
+    across: Plane
+    alpha: Plane
+
+
+def sleeve(arm: Arm, agent: Points, camera: Camera, size: int) -> Sleeve:
+    """A round arm of growing radius, as the camera sees it."""
+    centre = np.array([camera.x, camera.y])
+    points = centre + (pixel_centres(size) - centre) * (1 - arm.height / camera.height)
+    axis = np.asarray(arm.shoulder) - agent
+    along = ((points - agent) @ axis / (axis @ axis)).clip(0, 1)
+    radius = arm.radii[0] + along * (arm.radii[1] - arm.radii[0])
+    offset = points - agent - along[..., None] * axis
+    room = radius - np.linalg.norm(offset, axis=-1)
+    alpha = (room * size / WINDOW_SIZE + 0.5).clip(0, 1)
+    return Sleeve(*(np.asarray(f, np.float32) for f in (along, offset / radius[..., None], alpha)))
+
+
+def plate(arm: Arm, agent: Points) -> Points:
+    """The arm's outline (n, 2)."""
+    return hull(np.concatenate([circle(agent, arm.radii[0]), circle(np.asarray(arm.shoulder), arm.radii[1])]))
 
 
 def blend(image: Plane, alpha: Plane, color: ArrayLike) -> None:
@@ -148,7 +166,7 @@ class RandomizedRenderer:
         self._draw_block(image, blocks, state[2:])
         self._draw_pusher(image, pusher)
         if self.scene.arm is not None:
-            self._draw_arm(image, self.scene.arm, state[:2])
+            self._draw_arm(image, self.scene.arm, sleeve(self.scene.arm, state[:2], self.scene.camera, size))
         return self._photograph(image, state)
 
     def _solids(self, state: NDArray[np.float64]) -> tuple[list[Prism], Prism]:
@@ -171,7 +189,7 @@ class RandomizedRenderer:
         lit = (1 + 0.22 * surface.grain * field) * (1 + light.falloff * towards)
         image = np.asarray(lit[..., None] * np.asarray(surface.color), np.float32)
         if self.scene.goal != "none":
-            shapes = self._goal if self.scene.goal == "filled" else outline(self._goal)
+            shapes = self._goal if self.scene.goal == "filled" else outline(self._goal, self.scene.goal_width)
             blend(image, coverage(shapes, size) * self.scene.goal_opacity, self.scene.goal_color)
         return image
 
@@ -237,18 +255,21 @@ class RandomizedRenderer:
         blend(image, coverage([hull(np.concatenate([pusher.base, pusher.top]))], size), color * side)
         blend(image, coverage([pusher.top], size), color)
 
-    def _draw_arm(self, image: Plane, arm: Arm, agent: Points) -> None:
-        """Rounded by its shading: dark along both edges, light along the middle."""
-        size = len(image)
-        axis = np.asarray(arm.shoulder) - agent
-        length = float(np.linalg.norm(axis))
-        for start, end, color in ((0.0, arm.joint, arm.wrist_color), (arm.joint, 1.0, arm.color)):
-            for share, shade in ARM_SHADES:
-                part = project(plate(arm, agent, start, end, share), arm.height, self.scene.camera)
-                blend(image, coverage([part], size), np.asarray(color) * shade)
-        wrist = circle(agent + axis / length * 2.0, arm.radii[0] * 0.7)
-        seen = project(wrist, arm.height, self.scene.camera)
-        blend(image, coverage([seen], size), np.asarray(arm.wrist_color) * ARM_SHADES[-1][1])
+    def _draw_arm(self, image: Plane, arm: Arm, seen: Sleeve) -> None:
+        """Lit as a cylinder is, with a highlight, in its links' colours."""
+        light = self.scene.light
+        lamp = np.array([math.cos(light.azimuth), math.sin(light.azimuth), math.tan(light.elevation)])
+        lamp /= np.linalg.norm(lamp)
+        between = lamp + np.array([0, 0, 1])  # lamp and camera
+        between /= np.linalg.norm(between)
+        upright = np.sqrt((1 - np.square(seen.across).sum(-1)).clip(0, 1))
+        normal = np.concatenate([seen.across, upright[..., None]], axis=-1)
+        direct = (1 - light.ambient) * (normal @ lamp).clip(0) / lamp[2]
+        gloss = arm.gloss * (normal @ between).clip(0) ** HIGHLIGHT
+        links = np.searchsorted(arm.joints, seen.along)
+        color = np.asarray(arm.colors, np.float32)[links]
+        shade = (light.ambient * (0.6 + 0.4 * upright) + direct).clip(0, 1.3)
+        blend(image, seen.alpha, color * shade[..., None] + gloss[..., None])
 
     def _measure(
         self, state: NDArray[np.float64], blocks: list[Prism], pusher: Prism, size: int
@@ -267,11 +288,9 @@ class RandomizedRenderer:
             labels[rows, columns][hit] = label
             depth[rows, columns][hit] = seen[hit]
         if self.scene.arm is not None:
-            outline = project(plate(self.scene.arm, state[:2]), self.scene.arm.height, camera)
-            rows, columns = _window(outline, size)
-            over = inside(outline, points[rows, columns])
-            labels[rows, columns][over] = PUSHER
-            depth[rows, columns][over] = camera.height - self.scene.arm.height
+            over = sleeve(self.scene.arm, state[:2], camera, size).alpha >= 0.5
+            labels[over] = PUSHER
+            depth[over] = camera.height - self.scene.arm.height
         return labels, depth.astype(np.float32)
 
     def _photograph(self, image: Plane, state: NDArray[np.float64]) -> NDArray[np.uint8]:

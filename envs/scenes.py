@@ -8,7 +8,7 @@ the same in every scene and only heights shift with the camera (parallax).
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -89,17 +89,18 @@ class Camera:
 
 @dataclass(frozen=True)
 class Arm:
-    """A robot's arm over the table: a plate at `height` that tapers from the pusher to `shoulder`, outside.
+    """A robot's arm over the table: round, at `height`, it widens from the pusher to `shoulder`, outside.
 
-    radii: half its width at the pusher and at the shoulder; color: of the upper part, from `joint` of the way on.
+    radii: half its width at the pusher and at the shoulder; colors: of its links, which meet at `joints`, shares
+    of the way from the pusher; gloss: brightness that a highlight adds.
     """
 
     shoulder: tuple[float, float]
     height: float
     radii: tuple[float, float]
-    wrist_color: Color
-    color: Color
-    joint: float
+    joints: tuple[float, ...]
+    colors: tuple[Color, ...]
+    gloss: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Scene:
     goal_color: Color
     goal: str
     goal_opacity: float
+    goal_width: float
     block_height: float
     pusher_height: float
     pusher_taper: float
@@ -177,21 +179,29 @@ def _camera(rng: np.random.Generator) -> Camera:
 
 
 def _arm(rng: np.random.Generator, pusher_height: float, camera: Camera, taken: Color) -> Arm | None:
-    """In two scenes of five an arm, whose colours can be told from the block's, `taken`."""
+    """In two scenes of five an arm of one to four links, whose colours can be told from the block's, `taken`."""
     if rng.random() > 0.4:
         return None
     turn = rng.uniform(-np.pi, np.pi)
     reach = rng.uniform(450, 800)
     radius = float(rng.uniform(18, 70))
-    colors = [_surface_unlike(rng, ("plastic",), ARM_COLORS, [taken]).color for _ in range(2)]
+    links = int(rng.integers(1, 5))
     return Arm(
         shoulder=(256 + reach * float(np.cos(turn)), 256 + reach * float(np.sin(turn))),
         height=min(pusher_height + float(rng.uniform(20, 160)), 0.6 * camera.height),
-        radii=(radius, radius * float(rng.uniform(1.0, 1.8))),
-        wrist_color=colors[0],
-        color=colors[1],
-        joint=float(rng.uniform(0.05, 0.6)),
+        radii=(radius, radius * float(rng.uniform(1.0, 2.2))),
+        joints=tuple(np.sort(0.6 * rng.random(links - 1) ** 1.5)),
+        colors=tuple(_surface_unlike(rng, ("plastic",), ARM_COLORS, [taken]).color for _ in range(links)),
+        gloss=float(rng.uniform(0, 0.3)),
     )
+
+
+def _goal_color(rng: np.random.Generator, table: Color, block: Color) -> Color:
+    """A goal may be nearly the table's colour, as a pencil's outline on a board is; it is not the block's."""
+    while True:
+        color = _surface_unlike(rng, ("mat",), tuple(COLORS), [block]).color
+        if _distance(color, table) > 0.1:
+            return color
 
 
 def sample_scene(seed: int) -> Scene:
@@ -200,21 +210,21 @@ def sample_scene(seed: int) -> Scene:
     table = _surface(rng, TABLE_MATERIALS, TABLE_COLORS)
     block = _surface_unlike(rng, BLOCK_MATERIALS, BLOCK_COLORS, [table.color])
     pusher = _surface_unlike(rng, BLOCK_MATERIALS, tuple(COLORS), [table.color, block.color])
-    goal_surface = _surface_unlike(rng, ("mat",), tuple(COLORS), [table.color, block.color])
-    bare = Scene(
+    goal_color = _goal_color(rng, table.color, block.color)
+    camera, pusher_height = _camera(rng), float(rng.uniform(20, 110))
+    return Scene(
         seed=seed,
         table=table,
         block=block,
         pusher=pusher,
-        goal_color=goal_surface.color,
-        goal=str(rng.choice(GOALS, p=[0.25, 0.5, 0.25])),
+        goal_color=goal_color,
+        goal=str(rng.choice(GOALS, p=[0.15, 0.4, 0.45])),
         goal_opacity=float(rng.uniform(0.5, 1.0)),
+        goal_width=float(rng.uniform(3, 10)),
         block_height=float(rng.uniform(10, 45)),
-        pusher_height=float(rng.uniform(20, 110)),
+        pusher_height=pusher_height,
         pusher_taper=float(rng.uniform(0.7, 1.1)),
         light=_light(rng),
-        camera=_camera(rng),
-        arm=None,
+        camera=camera,
+        arm=_arm(rng, pusher_height, camera, block.color),
     )
-    # drawn last, so that a scene without an arm is what it was before there were arms
-    return replace(bare, arm=_arm(rng, bare.pusher_height, bare.camera, block.color))

@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sim2real_aug.d3po.curves import draw_curves
 from sim2real_aug.d3po.held_out import HeldOut, draw_grid
 from sim2real_aug.d3po.processes import is_main
 from sim2real_aug.d3po.rollouts import Task
+from sim2real_aug.report.curves import Panel, draw_curves
 from sim2real_aug.runs import RunFolder
+
+PANELS = (
+    Panel("structural score (lower is better)", ("structural", "held_out_structural", "guard_structural")),
+    Panel("semantic score (lower is better)", ("semantic", "held_out_semantic", "guard_semantic")),
+    Panel("held-out total less the base's, in its spread", ("held_out_total", "guard_total")),
+    Panel("KL from the base editor, per latent element", ("approx_kl",)),
+    Panel("implicit accuracy and clamped share", ("implicit_accuracy", "clamped_share")),
+    Panel("PSNR to the real look, dB", ("held_out_psnr",)),
+)
 
 
 def rewind(run: RunFolder, number: int) -> None:
@@ -30,7 +39,7 @@ def record_round(
     run.log(number, metrics)
     if held is None:
         return
-    draw_curves(run.metrics(), run.path / "curves.png")
+    draw_curves(run.metrics(), PANELS, run.path / "curves.png", "round")
     settings = task.settings
     if number in (0, settings.rounds) or number % settings.sample_grid_every == 0:
         label = "base editor" if number == 0 else f"round {number}"

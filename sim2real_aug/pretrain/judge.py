@@ -1,7 +1,8 @@
 """Pretraining of the compact judge on exact labels and depth, and on pairs of frames of one scene.
 
 Loss: cross-entropy of the regions + L1 of the relative depth + InfoNCE (van den Oord et al. 2018) of the masked
-regions' embeddings: the same region of two states in one scene against the other scenes of the batch.
+regions' embeddings: the same region of two states in one scene against the other scenes of the batch. Both frames
+of a scene are recoloured alike, so that every drawing of a batch shows a scene of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ def region_masks(labels: NDArray[np.uint8], regions: NDArray[np.integer]) -> NDA
     return (labels == regions[:, None, None]) | (regions == WHOLE_FRAME)[:, None, None]
 
 
+def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pairs of frames (2 B, 3, H, W) in [0, 1], frame i with frame B + i: colour channels exchanged, gain of each
+    channel and gamma changed, the same in both frames of a pair."""
+    pairs = len(images) // 2
+    channels = torch.from_numpy(np.argsort(rng.random((pairs, 3)), axis=1)).to(images.device).repeat(2, 1)
+    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (pairs, 3))).to(images).repeat(2, 1)[:, :, None, None]
+    gamma = torch.from_numpy(np.exp(rng.uniform(-0.35, 0.35, pairs))).to(images).repeat(2)[:, None, None, None]
+    exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
+    return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
+
+
 def judge_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
     """The loss of two states of `batch_size` scenes."""
 
@@ -41,6 +53,8 @@ def judge_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device
         states = np.argsort(rng.random((batch_size, frames.images.shape[2])), axis=1)[:, :2].T
         pick = (np.tile(groups, 2), np.tile(looks, 2), states.reshape(-1))
         images, labels = to_images(frames.images[pick], device), frames.labels[pick]
+        drawn = torch.from_numpy(np.tile(looks > 0, 2)).to(device)[:, None, None, None]
+        images = torch.where(drawn, recolor(images, rng), images)
         logits, depth = judge.read(images)
         target = torch.from_numpy(relative_depth(frames.depth[pick], labels)).to(device)
         weights = torch.tensor(CLASS_WEIGHTS, device=device)

@@ -2,13 +2,16 @@
 
     sim2real-aug pretrain --out runs/pretrain
 
-Each part takes up its own checkpoint, so the same command goes on where the last one stopped. The result is
-OUT/weights/{editor,judge}, float16, in the layout that ships with the package, and OUT/weights/MODEL_CARD.md.
+Each part takes up its own checkpoint, so the same command goes on where the last one stopped. With
+`initial_weights` the parts begin as they are in a folder of weights, and one of 0 steps stays so. The result is
+OUT/weights/{editor,judge}, float16, in the layout that ships with the package, OUT/weights/MODEL_CARD.md, and
+OUT/curves.png.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from torch import Tensor
 
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
-from sim2real_aug.editor.editor import Editor, to_images
-from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.editor.editor import Editor, EditSettings, to_images
+from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.compact import CompactJudge, load_compact_judge
 from sim2real_aug.pretrain.autoencoder import (
     autoencoder_loss,
     build_autoencoder,
@@ -43,11 +47,21 @@ from sim2real_aug.pretrain.judge import judge_loss
 from sim2real_aug.pretrain.loop import FitSettings, fit
 from sim2real_aug.pretrain.model_card import model_card
 from sim2real_aug.progress import say
+from sim2real_aug.report.curves import Panel, draw_curves
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, numpy_generator
 
 TOKENIZER_SCENES = 400
 SCALING_FRAMES = 256
+UNDRAWN = ("step", "part", "grad_norm", "seconds")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The networks that a pretraining goes on from."""
+
+    editor: Editor
+    judge: CompactJudge
 
 
 def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> dict[str, Any]:
@@ -59,17 +73,18 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     device = resolve_device(config.device)
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
-    vae = train_autoencoder(config, run, frames, device)
-    latents = encode_frames(vae, frames, run.checkpoint("latents.pt"))
-    train_decoder(config, run, frames, vae, latents)
-    judge = train_judge(config, run, frames, device)
-    editor = train_editor(config, run, frames, vae, latents)
+    start = read_start(config)
+    vae = train_autoencoder(config, run, frames, device, start)
+    train_decoder(config, run, frames, vae)
+    judge = train_judge(config, run, frames, device, start)
+    editor = train_editor(config, run, frames, vae, start)
     held_out = draw_held_out(config)
     editor.photos = held_out.photos
     write_weights(editor, judge, run)
     summary = {**measure(editor, judge, held_out), "seconds": training_seconds(run)}
     (run.path / "weights" / "MODEL_CARD.md").write_text(model_card(config, summary))
     shutil.copy(run.path / "config.yaml", run.path / "weights")
+    draw_training(run)
     run.write_summary(summary)
     say(f"weights: {run.path / 'weights'}")
     return summary
@@ -81,16 +96,35 @@ def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:
     return build_frames(frame_settings, Path(config.cache) if config.cache else run.path / "cache")
 
 
+def read_start(config: DictConfig) -> Start | None:
+    """The weights to go on from. Raises BadInput where a part of 0 steps would stay untrained."""
+    if config.initial_weights is not None:
+        folder = Path(config.initial_weights)
+        return Start(Editor.from_pretrained(folder / "editor"), load_compact_judge(folder / "judge"))
+    untrained = [f"{part}.fit.steps" for part in ("autoencoder", "judge", "editor") if not config[part].fit.steps]
+    if untrained:
+        raise BadInput(
+            f"{', '.join(untrained)} is 0: give initial_weights=FOLDER, whose weights it keeps, or at least 1"
+        )
+    return None
+
+
 def train_autoencoder(
-    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
+    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device, start: Start | None
 ) -> AutoencoderKL:
     part = config.autoencoder
-    vae = build_autoencoder(
-        list(part.block_out_channels), part.norm_num_groups, config.frames.image_size, part.latent_channels
-    )
-    vae = vae.to(device, memory_format=torch.channels_last)
     fitting = settings(FitSettings, part.fit)
     axes = frame_color_axes(config, frames)
+    if start is None:
+        vae = build_autoencoder(
+            list(part.block_out_channels), part.norm_num_groups, config.frames.image_size, part.latent_channels
+        )
+    else:
+        vae = start.editor.vae
+        if fitting.steps == 0:
+            return vae.to(device, memory_format=torch.channels_last)
+        fold_color_axes(vae.requires_grad_(True), torch.linalg.inv(axes))
+    vae = vae.to(device, memory_format=torch.channels_last)
     loss = autoencoder_loss(vae, frames, fitting.batch_size, axes, device)
     fit("autoencoder", vae, loss, fitting, run, config.seed, config.bf16)
     fold_color_axes(vae, axes)
@@ -105,10 +139,15 @@ def frame_color_axes(config: DictConfig, frames: FrameGroups) -> Tensor:
     return color_axes(flat, numpy_generator(config.seed, "colour axes"))
 
 
-def train_decoder(
-    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, latents: Tensor
-) -> None:
+def frame_latents(run: RunFolder, frames: FrameGroups, vae: AutoencoderKL) -> Tensor:
+    return encode_frames(vae, frames, run.checkpoint("latents.pt"))
+
+
+def train_decoder(config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL) -> None:
     fitting = settings(FitSettings, config.decoder.fit)
+    if fitting.steps == 0:
+        return
+    latents = frame_latents(run, frames, vae)
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True).train()
     loss = decoder_loss(vae, frames, latents, fitting.batch_size, frame_color_axes(config, frames))
     fit("decoder", decoder, loss, fitting, run, config.seed, config.bf16)
@@ -116,9 +155,10 @@ def train_decoder(
 
 
 def train_judge(
-    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device
+    config: DictConfig, run: RunFolder, frames: FrameGroups, device: torch.device, start: Start | None
 ) -> CompactJudge:
-    judge = CompactJudge().to(device, memory_format=torch.channels_last)
+    judge = CompactJudge() if start is None else start.judge.requires_grad_(True)
+    judge = judge.to(device, memory_format=torch.channels_last)
     fitting = settings(FitSettings, config.judge.fit)
     fit(
         "judge",
@@ -133,22 +173,28 @@ def train_judge(
 
 
 def train_editor(
-    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, latents: Tensor
+    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, start: Start | None
 ) -> Editor:
-    sample_scene = get_method(config.frames.sample_scene)
-    scenes = [sample_scene(FIRST_SCENE + number) for number in range(TOKENIZER_SCENES)]
-    editor = build_editor(
-        vae, settings(EditorArchitecture, config.editor.architecture), scenes, run.path / "tokenizer",
-        dict(config.editor.edit_settings),
-    )  # fmt: skip
+    editor = new_editor(config, run, vae) if start is None else start.editor
+    editor.edit_settings = EditSettings(**config.editor.edit_settings)
     editor.to(vae.device)
     editor.unet.to(memory_format=torch.channels_last)
     fitting = settings(FitSettings, config.editor.fit)
+    if fitting.steps == 0:
+        return editor
+    latents = frame_latents(run, frames, vae)
     loss = editor_loss(editor, frames, latents, config.frames.sample_scene, fitting.batch_size)
-    modules = trained_modules(editor)
+    modules = trained_modules(editor).requires_grad_(True).train()
     fit("editor", modules, loss, fitting, run, config.seed, config.bf16)
     modules.requires_grad_(False).eval()
     return editor
+
+
+def new_editor(config: DictConfig, run: RunFolder, vae: AutoencoderKL) -> Editor:
+    sample_scene = get_method(config.frames.sample_scene)
+    scenes = [sample_scene(FIRST_SCENE + number) for number in range(TOKENIZER_SCENES)]
+    architecture = settings(EditorArchitecture, config.editor.architecture)
+    return build_editor(vae, architecture, scenes, run.path / "tokenizer")
 
 
 def write_weights(editor: Editor, judge: CompactJudge, run: RunFolder) -> None:
@@ -157,6 +203,19 @@ def write_weights(editor: Editor, judge: CompactJudge, run: RunFolder) -> None:
     for name, model in (("editor", editor), ("judge", judge)):
         model.to(torch.float16).save_pretrained(str(folder / name))
         model.to(torch.float32)
+
+
+def draw_training(run: RunFolder) -> None:
+    """OUT/curves.png: a panel for each part that was trained."""
+    lines = [
+        {"step": line["step"]}
+        | {f"{line['part']}: {name}": line[name] for name in line if name not in UNDRAWN}
+        for line in run.metrics()
+    ]
+    names = dict.fromkeys(name for line in lines for name in line if name != "step")
+    parts = dict.fromkeys(name.split(":")[0] for name in names)
+    panels = [Panel(part, tuple(n for n in names if n.startswith(f"{part}:")), logarithmic=True) for part in parts]
+    draw_curves(lines, panels, run.path / "curves.png", "step")
 
 
 def training_seconds(run: RunFolder) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The randomized domain: exact labels and depth by hand, the same pose in every scene, repeatable pixels."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +19,10 @@ STATE = np.array([100.0, 400.0, 300.0, 200.0, 0.0])
 def overhead(**changes: object) -> RandomizedRenderer:
     """Scene 3 with a camera over the middle of the block's bar, 1000 high, block 40 and pusher 100 high."""
     scene = sample_scene(3)
-    camera = dataclasses.replace(scene.camera, x=300.0, y=215.0, height=1000.0)
+    camera = replace(scene.camera, x=300.0, y=215.0, height=1000.0)
     heights = {"block_height": 40.0, "pusher_height": 100.0, "pusher_taper": 1.0}
     chosen = {"camera": camera, "arm": None, **heights, **changes}
-    return RandomizedRenderer(dataclasses.replace(scene, **chosen))
+    return RandomizedRenderer(replace(scene, **chosen))
 
 
 def test_depth_by_hand() -> None:
@@ -61,8 +61,8 @@ def test_masks_cover_every_pixel_once_and_depth_agrees(number: int, x: float, y:
 
 
 def test_an_arm_hides_what_lies_under_it() -> None:
-    # A plate 40 wide at height 500 from (256, 256) upwards, seen from 1000 above (256, 256): 80 wide on the table.
-    arm = Arm((256.0, -400.0), 500.0, (20.0, 20.0), (0.5, 0.5, 0.5), (0.8, 0.3, 0.1), 0.3)
+    # An arm 40 wide at height 500 from (256, 256) upwards, seen from 1000 above (256, 256): 80 wide on the table.
+    arm = Arm((256.0, -400.0), 500.0, (20.0, 20.0), (0.3,), ((0.5, 0.5, 0.5), (0.8, 0.3, 0.1)), 0.0)
     bare, drawn = overhead(), overhead(arm=arm)
     state = [256.0, 256.0, 256.0, 60.0, 0.0]
     pusher = drawn.render(state, 128).masks["pusher"]  # four window units a pixel
@@ -71,6 +71,23 @@ def test_an_arm_hides_what_lies_under_it() -> None:
     assert bare.render(state, 128).masks["block"].sum() > drawn.render(state, 128).masks["block"].sum() > 0
     reddish = drawn.render(state, 128).image[2, 62:66].mean(0)
     assert reddish[0] > 1.5 * reddish[2]
+
+
+def test_an_arm_is_lit_as_a_cylinder_from_the_lamps_side() -> None:
+    """Seen from (300, 215), twice as high, its axis is at 212 and its radius 80: pixels 53 and 20 of 128."""
+    arm = Arm((256.0, -400.0), 500.0, (40.0, 40.0), (), ((0.5, 0.5, 0.5),), 0.0)
+    light = replace(sample_scene(3).light, azimuth=0.0, elevation=0.7)
+    row = overhead(arm=arm, light=light).render([256.0, 256.0, 256.0, 460.0, 0.0], 128).image[10].mean(-1)
+    assert row[37] < row[45] < row[53] < row[61]
+
+
+def test_an_outlined_goal_has_the_width_of_its_line() -> None:
+    painted = [
+        (overhead(goal="outline", goal_width=width, goal_opacity=1.0).render(STATE).image
+         != overhead(goal="none").render(STATE).image).any(-1).sum()
+        for width in (3.0, 10.0)
+    ]  # fmt: skip
+    assert painted[1] > 1.5 * painted[0]
 
 
 def test_two_scenes_of_five_have_an_arm() -> None:

@@ -12,15 +12,17 @@ from sim2real_aug.data.regions import relative_depth
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.envs.scenes import sample_scene
+from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 from sim2real_aug.pretrain import pretrain
 from sim2real_aug.pretrain.autoencoder import along, build_autoencoder, color_axes, fold_color_axes
-from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
+from sim2real_aug.pretrain.editor import draw_examples, draw_timesteps, dropout_masks, latent_weight
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
-from sim2real_aug.pretrain.judge import info_nce
+from sim2real_aug.pretrain.judge import info_nce, recolor
 from sim2real_aug.pretrain.loop import Draw, FitSettings, fit
 from sim2real_aug.runs import RunFolder
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 TINY = [
     "frames.groups=3", "frames.image_size=32", "held_out.scenes=2", "held_out.photos=2",
     "autoencoder.block_out_channels=[8,8,8]", "autoencoder.fit.steps=2", "autoencoder.fit.batch_size=2",
@@ -61,6 +63,28 @@ def test_the_visual_prompt_is_another_state_in_the_targets_look() -> None:
     assert (index.states != index.style_states).all()
     assert set(index.style_states) == {0, 1, 2, 3}
     assert (index.target_looks == 0).mean() == pytest.approx(0.06, abs=0.04)
+
+
+def test_edits_begin_in_pure_noise_and_so_do_three_examples_of_ten() -> None:
+    timesteps = draw_timesteps(np.random.default_rng(0), 5000).numpy()
+    assert (timesteps == 999).mean() == pytest.approx(0.3, abs=0.03)
+    assert np.median(timesteps[timesteps < 999]) == pytest.approx(1000 / np.sqrt(2), abs=20)
+
+
+def test_latents_with_an_object_weigh_more_by_hand() -> None:
+    """One of four latents has an object: 4 against 1, of mean 1: 16/7 and 4/7."""
+    labels = np.zeros((1, 8, 8), np.uint8)
+    labels[0, 5, 2] = 3
+    weight = latent_weight(labels, 2)
+    torch.testing.assert_close(weight, torch.tensor([[[[4 / 7, 4 / 7], [16 / 7, 4 / 7]]]]))
+
+
+def test_both_frames_of_a_scene_are_recoloured_alike() -> None:
+    frames = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    first, second = recolor(torch.cat([frames, frames]), np.random.default_rng(0)).chunk(2)
+    torch.testing.assert_close(first, second)
+    assert (first - frames).abs().mean() > 0.05
+    assert 0 <= first.min() <= first.max() <= 1
 
 
 def test_instructions_speak_of_the_scene() -> None:
@@ -117,6 +141,7 @@ def test_whole_pretraining_at_a_tiny_size(tmp_path: Path) -> None:
     summary = pretrain(compose("pretrain", TINY), out)
     assert set(summary) == {"autoencoder", "judge", "editor", "seconds"}
     assert json.loads((out / "summary.json").read_text()) == summary
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     card = (out / "weights" / "MODEL_CARD.md").read_text()
     assert "3 groups of 4 Push-T states" in card
     editor = load_editor(out / "weights" / "editor")
@@ -124,3 +149,18 @@ def test_whole_pretraining_at_a_tiny_size(tmp_path: Path) -> None:
     edited = editor(np.zeros((2, 32, 32, 3), np.uint8))
     assert edited.shape == (2, 32, 32, 3)
     assert load_judge(out / "weights" / "judge").depth(torch.zeros(1, 3, 32, 32)).shape == (1, 32, 32)
+
+
+def test_training_goes_on_from_weights_and_keeps_a_part_of_no_steps(tmp_path: Path) -> None:
+    pretrain(compose("pretrain", TINY), tmp_path / "first")
+    kept = ["autoencoder.fit.steps=0", "decoder.fit.steps=0", "editor.fit.steps=0", "judge.fit.steps=2"]
+    again = [*TINY, *kept, f"initial_weights={tmp_path / 'first' / 'weights'}", "seed=1"]
+    pretrain(compose("pretrain", again), tmp_path / "second")
+    for part, same in (("editor/unet", True), ("editor/vae", True), ("judge", False)):
+        files = [tmp_path / run / "weights" / part / WEIGHTS for run in ("first", "second")]
+        assert (files[0].read_bytes() == files[1].read_bytes()) is same, part
+
+
+def test_a_part_of_no_steps_needs_weights_to_keep(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"judge\.fit\.steps is 0: give initial_weights=FOLDER"):
+        pretrain(compose("pretrain", [*TINY, "judge.fit.steps=0"]), tmp_path / "run")
