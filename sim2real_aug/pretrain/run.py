@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
+from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor, EditSettings, to_images
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.compact import CompactJudge, load_compact_judge
@@ -100,7 +101,7 @@ def read_start(config: DictConfig) -> Start | None:
     """The weights to go on from. Raises BadInput where a part of 0 steps would stay untrained."""
     if config.initial_weights is not None:
         folder = Path(config.initial_weights)
-        return Start(Editor.from_pretrained(folder / "editor"), load_compact_judge(folder / "judge"))
+        return Start(load_editor(folder / "editor"), load_compact_judge(folder / "judge"))
     untrained = [f"{part}.fit.steps" for part in ("autoencoder", "judge", "editor") if not config[part].fit.steps]
     if untrained:
         raise BadInput(
