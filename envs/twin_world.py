@@ -95,7 +95,7 @@ def shape(mi: Any, name: str, mesh: Mesh, surface: dict[str, Any]) -> Any:
     values = mi.traverse(made)
     values["vertex_positions"] = flat(to_world(mesh.vertices))
     values["faces"] = np.ascontiguousarray(mesh.faces, np.uint32).ravel()
-    values["vertex_texcoords"] = flat(mesh.uv)
+    values["vertex_texcoords"] = flat(mesh.uv * (1, -1) + (0, 1))  # Mitsuba's v runs up a picture, ours down
     values.update()
     return made
 

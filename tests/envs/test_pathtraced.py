@@ -94,6 +94,20 @@ def test_the_goal_is_marked_where_it_lies(tmp_path: Path):
     assert change[wider].mean() > 5 * change[~wider].mean()
 
 
+def test_the_goals_marker_is_seen_where_the_masks_say(tmp_path: Path):
+    """A filled marker: what differs from a bare table is the mask, which a mirrored or turned one is not."""
+    (tmp_path / "scene").mkdir()
+    for style in ("filled", "none"):
+        goal = f"goal: {{style: {style}, color: [0.0, 0.0, 0.0], opacity: 1.0}}"
+        (tmp_path / f"scene/{style}.yaml").write_text(f"defaults: [oak, _self_]\n{goal}\n")
+    marked, bare = (
+        make_renderer(f"pathtraced/{style}", config_dir=tmp_path).render([60, 12, 400, 400, 0.0], 2 * SIZE)
+        for style in ("filled", "none")
+    )
+    seen = np.abs(marked.image.astype(int) - bare.image).mean(-1) > 60
+    assert (seen & marked.masks["goal"]).sum() > 0.85 * (seen | marked.masks["goal"]).sum()
+
+
 def test_regions_are_drawn_in_their_colours():
     drawn = make_renderer("pathtraced/cutting_mat").render([330, 100, 250, 330, 0.4], SIZE)
     block, table = (drawn.image[drawn.masks[region]].mean(0) for region in ("block", "table"))
