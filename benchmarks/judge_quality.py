@@ -2,7 +2,8 @@
 
     python benchmarks/judge_quality.py [--judge DIR] [--frames 50] [--json OUT.json] [--picture OUT.png]
 
-Block masks (intersection over union) and depth are measured on frames of the development scenes. Depth: Goodman and
+Block masks (intersection over union) and depth are measured on frames of the development scenes. What is asked is the
+mean over the frames, to which a block that an arm nearly hides counts as much as a whole one. Depth: Goodman and
 Kruskal's gamma, the rank correlation over pairs of pixels whose true depths differ. Nine tenths of a frame is table
 at one depth, and Spearman's coefficient counts every pair of these as an error unless the judge gives them one value
 exactly: it stands beside gamma, with the most that it could be. Style: a frame's embedding is compared with that of
@@ -70,14 +71,16 @@ def most_spearman(truth: NDArray[Any]) -> float:
 
 @torch.no_grad()
 def geometry(judge: Judge, frames: Drawn) -> dict[str, NDArray[np.float64]]:
-    """Figures of each frame, (M,) each: IoU of every region that is in view (else NaN), agreement of depth."""
+    """Figures of each frame, (M,) each: IoU of every region that is in view (else NaN), agreement of depth; and of
+    the block (1,) over the pixels of all frames together, as PASCAL VOC has it."""
     images = to_images(frames.images)
     figures: dict[str, NDArray[np.float64]] = {}
     for index, region in enumerate(REGIONS):
         found, truth = judge.segment(images, region).numpy(), frames.labels == index
-        either = (found | truth).sum((1, 2))
-        overlap = (found & truth).sum((1, 2)) / np.maximum(either, 1)
-        figures[f"{region}_iou"] = np.where(truth.any((1, 2)), overlap, np.nan)
+        both, either = (found & truth).sum((1, 2)), (found | truth).sum((1, 2))
+        figures[f"{region}_iou"] = np.where(truth.any((1, 2)), both / np.maximum(either, 1), np.nan)
+        if region == "block":
+            figures["block_iou_together"] = np.array([both.sum() / max(either.sum(), 1)])
     pixels = (slice(None), slice(None, None, STRIDE), slice(None, None, STRIDE))
     truths = np.round(frames.depth[pixels].reshape(len(frames), -1) / SAME_DEPTH) * SAME_DEPTH
     readings = judge.depth(images).numpy()[pixels].reshape(len(frames), -1)

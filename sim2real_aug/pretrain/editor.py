@@ -37,9 +37,6 @@ DROP = 0.05  # share of each kind of dropout, InstructPix2Pix's p
 FLAT = 0
 FLAT_SOURCE_SHARE = 0.65
 FLAT_TARGET_SHARE = 0.06
-PURE_NOISE_SHARE = 0.3  # of the examples: where every edit begins, and where the photo has to be read
-LAST_TIMESTEP = 999
-OBJECT_WEIGHT = 4.0  # of a latent with an object in it, against one of bare table
 SINGLE_PASS = GuidanceScales(1.0, 1.0, 1.0)
 
 
@@ -141,24 +138,14 @@ def dropout_masks(draws: NDArray[np.floating]) -> tuple[NDArray[np.bool_], ...]:
 
 
 def draw_timesteps(rng: np.random.Generator, count: int) -> Tensor:
-    """Timesteps (count,) in 0..999, some of them the last, the others with a density that grows linearly: what an
-    edit looks like is decided early."""
-    spread = (1000 * np.sqrt(rng.random(count))).astype(np.int64)
-    return torch.from_numpy(np.where(rng.random(count) < PURE_NOISE_SHARE, LAST_TIMESTEP, spread))
-
-
-def latent_weight(labels: NDArray[np.uint8], latent_size: int) -> Tensor:
-    """Weights (B, 1, h, w) of mean 1 from labels (B, H, W): block, goal and pusher are a twentieth of a frame, and
-    they are what an edit must get right."""
-    objects = F.adaptive_max_pool2d(torch.from_numpy(labels != 0)[:, None].float(), latent_size)
-    weight = 1 + (OBJECT_WEIGHT - 1) * objects
-    return weight / weight.mean()
+    """Timesteps (count,) in 0..999 with a density that grows linearly: what an edit looks like is decided early."""
+    return torch.from_numpy((1000 * np.sqrt(rng.random(count))).astype(np.int64))
 
 
 def editor_loss(
     editor: Editor, frames: FrameGroups, latents: Tensor, sample_scene: str, batch_size: int
 ) -> Loss:
-    """Mean squared error of the velocity on a random batch of examples, weighted by `latent_weight`."""
+    """Mean squared error of the velocity on a random batch of examples."""
     scenes = get_method(sample_scene)
     device = editor.device
 
@@ -186,9 +173,7 @@ def editor_loss(
         noisy = editor.scheduler.add_noise(target, noise, timesteps)
         velocity = editor.scheduler.get_velocity(target, noise, timesteps)
         output = editor.predict(noisy, timesteps, conditioning(index, draw.numpy), SINGLE_PASS)
-        labels = frames.labels[index.groups, index.target_looks, index.states]
-        weight = latent_weight(labels, target.shape[-1]).to(device)
-        error = (weight * (output.float() - velocity).square()).mean((1, 2, 3))
+        error = F.mse_loss(output.float(), velocity, reduction="none").mean((1, 2, 3))
         late = timesteps >= 500
         return error.mean(), {"mse_late": error[late].mean(), "mse_early": error[~late].mean()}
 

@@ -16,7 +16,7 @@ from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 from sim2real_aug.pretrain import pretrain
 from sim2real_aug.pretrain.autoencoder import along, build_autoencoder, color_axes, fold_color_axes
-from sim2real_aug.pretrain.editor import draw_examples, draw_timesteps, dropout_masks, latent_weight
+from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
 from sim2real_aug.pretrain.judge import info_nce, recolor
 from sim2real_aug.pretrain.loop import Draw, FitSettings, fit
@@ -63,20 +63,6 @@ def test_the_visual_prompt_is_another_state_in_the_targets_look() -> None:
     assert (index.states != index.style_states).all()
     assert set(index.style_states) == {0, 1, 2, 3}
     assert (index.target_looks == 0).mean() == pytest.approx(0.06, abs=0.04)
-
-
-def test_edits_begin_in_pure_noise_and_so_do_three_examples_of_ten() -> None:
-    timesteps = draw_timesteps(np.random.default_rng(0), 5000).numpy()
-    assert (timesteps == 999).mean() == pytest.approx(0.3, abs=0.03)
-    assert np.median(timesteps[timesteps < 999]) == pytest.approx(1000 / np.sqrt(2), abs=20)
-
-
-def test_latents_with_an_object_weigh_more_by_hand() -> None:
-    """One of four latents has an object: 4 against 1, of mean 1: 16/7 and 4/7."""
-    labels = np.zeros((1, 8, 8), np.uint8)
-    labels[0, 5, 2] = 3
-    weight = latent_weight(labels, 2)
-    torch.testing.assert_close(weight, torch.tensor([[[[4 / 7, 4 / 7], [16 / 7, 4 / 7]]]]))
 
 
 def test_both_frames_of_a_scene_are_recoloured_alike() -> None:
