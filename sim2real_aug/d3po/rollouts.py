@@ -146,6 +146,43 @@ def initial_latents(task: Task, *place: int | str, numbers: NDArray[np.int64]) -
     return torch.cat([task.editor.initial_latents(1, generator) for generator in generators])
 
 
+def draw_steps(settings: D3POSettings, round_number: int, conditions: NDArray[np.int64]) -> Tensor:
+    """The random subset of denoising steps that each condition of a round trains on, (G, S), rising.
+
+    D3PO shuffles the steps of every sample on its own, too.
+    """
+    places = [("train timesteps", round_number, int(condition)) for condition in conditions]
+    drawn = [
+        numpy_generator(settings.seed, *place).choice(
+            settings.num_inference_steps, settings.train_timesteps, replace=False
+        )
+        for place in places
+    ]
+    return torch.from_numpy(np.sort(np.stack(drawn), axis=1))
+
+
+def step_noise(task: Task, round_number: int, numbers: NDArray[np.int64], size: torch.Size) -> Tensor:
+    """Noise (G, K, T, c, h, w) of the steps of each trajectory, latents of `size` (c, h, w).
+
+    With `shared_noise` a group's trajectories differ in the steps that are learned from only: whatever the judges
+    prefer, these steps made it. Without (D3PO), the noise of all other steps speaks in the preference as well.
+    """
+    settings, group = task.settings, range(task.settings.trajectories_per_condition)
+    shape = (settings.num_inference_steps, *size)
+    places = [[("step noise", round_number, int(number), member) for member in group] for number in numbers]
+    noise = torch.stack(
+        [
+            torch.stack([torch.randn(shape, generator=torch_generator(settings.seed, *place)) for place in members])
+            for members in places
+        ]
+    )
+    if not settings.shared_noise:
+        return noise
+    learned = torch.zeros(len(numbers), settings.num_inference_steps, dtype=torch.bool)
+    learned.scatter_(1, draw_steps(settings, round_number, numbers), True)
+    return torch.where(learned[:, None, :, None, None, None], noise, noise[:, :1])
+
+
 def guidance_scales(task: Task) -> GuidanceScales:
     """The scales to train with: the settings' own, else those that the editor edits with."""
     settings, default = task.settings, task.editor.edit_settings
@@ -161,23 +198,19 @@ def guidance_scales(task: Task) -> GuidanceScales:
 def sample_rollout(task: Task, conditions: Conditions, round_number: int) -> Rollout:
     """Sample K trajectories of each condition with the editor as it is now, and score their images.
 
-    The trajectories of a group share x_T and the conditioning; only the noise of the steps differs (D3PO).
+    The trajectories of a group share x_T and the conditioning; the noise of the steps differs (`step_noise`).
     """
     editor, settings = task.editor, task.settings
     group, instruction = settings.trajectories_per_condition, editor.edit_settings.instruction
     latents = initial_latents(task, "initial latents", round_number, numbers=conditions.numbers)
-    generators = [
-        torch_generator(settings.seed, "step noise", round_number, int(number), member)
-        for number in conditions.numbers
-        for member in range(group)
-    ]
+    noise = step_noise(task, round_number, conditions.numbers, latents.shape[1:])
     with task.autocast():
         conditioning = editor.condition(conditions.source, conditions.photos, instruction).repeat(group)
         trajectory = sample_trajectory(
             editor,
             conditioning,
             latents.repeat_interleave(group, 0),
-            generators,
+            noise.flatten(0, 1),
             num_inference_steps=settings.num_inference_steps,
             scales=guidance_scales(task),
             eta=settings.eta,

@@ -37,6 +37,7 @@ class D3POSettings:
     style_guidance_scale: float | None = None
     guidance_scale: float | None = None
     train_timesteps: int = 20
+    shared_noise: bool = False
     inner_epochs: int = 1
     batch_size: int = 16
     updates_per_round: int = 1

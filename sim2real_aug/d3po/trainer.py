@@ -37,10 +37,10 @@ from sim2real_aug.d3po.processes import (
     wait_for_all,
 )
 from sim2real_aug.d3po.record import record_round, rewind, samples
-from sim2real_aug.d3po.rollouts import Task, sample_round
+from sim2real_aug.d3po.rollouts import Task, draw_steps, sample_round
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
-from sim2real_aug.d3po.update import draw_steps, update, with_reference
+from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet

@@ -21,7 +21,6 @@ from sim2real_aug.d3po.loss import d3po_loss, gaussian_kl
 from sim2real_aug.d3po.preferences import rank_pairs
 from sim2real_aug.d3po.processes import own, summed
 from sim2real_aug.d3po.rollouts import Rollout, Task, guidance_scales
-from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor.adapter import reference
 from sim2real_aug.editor.ddim import log_prob
 from sim2real_aug.editor.trajectory import step_distribution
@@ -70,21 +69,6 @@ def step_policy(task: Task, rollout: Rollout, rows: Tensor, steps: Tensor) -> St
             settings.eta,
         )
     return StepPolicy(mean, std, log_prob(trajectory.next_latents[rows, steps], mean, std))
-
-
-def draw_steps(settings: D3POSettings, round_number: int, conditions: NDArray[np.int64]) -> Tensor:
-    """The random subset of denoising steps that each condition of a round trains on, (G, S), rising.
-
-    D3PO shuffles the steps of every sample on its own, too.
-    """
-    places = [("train timesteps", round_number, int(condition)) for condition in conditions]
-    drawn = [
-        numpy_generator(settings.seed, *place).choice(
-            settings.num_inference_steps, settings.train_timesteps, replace=False
-        )
-        for place in places
-    ]
-    return torch.from_numpy(np.sort(np.stack(drawn), axis=1))
 
 
 def minibatches(task: Task, conditions: Tensor) -> tuple[Tensor, ...]:

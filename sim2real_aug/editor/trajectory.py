@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from sim2real_aug.editor.ddim import ddim_step, log_prob, require_stochastic, sampling_timesteps
@@ -63,23 +62,22 @@ def sample_trajectory(
     editor: Editor,
     conditioning: Conditioning,
     initial_latents: Tensor,
-    generator: torch.Generator | list[torch.Generator],
+    noise: Tensor,
     num_inference_steps: int,
     scales: GuidanceScales,
     eta: float = 1.0,
 ) -> DenoisingTrajectory:
-    """Denoise `initial_latents` (B, C, h, w) and keep everything. `generator`: on the CPU, one or one a row.
+    """Denoise `initial_latents` (B, C, h, w) and keep everything. noise: (B, T, C, h, w), standard normal.
 
     Raises BadInput where a step would have no variance (eta = 0, or an unsuitable scheduler).
     """
     require_stochastic(editor.scheduler, num_inference_steps, eta)
     timesteps = sampling_timesteps(editor.scheduler, num_inference_steps).to(initial_latents.device)
     latents, log_probs = [initial_latents.float()], []
-    for t in timesteps:
+    for t, own in zip(timesteps, noise.to(initial_latents.device).unbind(1), strict=True):
         at = t.expand(len(initial_latents))
         mean, std = step_distribution(editor, conditioning, latents[-1], at, num_inference_steps, scales, eta)
-        noise = randn_tensor(mean.shape, generator, device=mean.device, dtype=mean.dtype)
-        latents.append(mean + std * noise)
+        latents.append(mean + std * own)
         log_probs.append(log_prob(latents[-1], mean, std))
     path = torch.stack(latents, dim=1)
     return DenoisingTrajectory(path[:, :-1], path[:, 1:], timesteps, torch.stack(log_probs, dim=1))

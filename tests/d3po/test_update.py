@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from sim2real_aug.d3po.learner import make_learner
-from sim2real_aug.d3po.rollouts import Rollout, Task, draw_conditions, guidance_scales, sample_round
+from sim2real_aug.d3po.rollouts import (
+    Rollout,
+    Task,
+    draw_conditions,
+    draw_steps,
+    guidance_scales,
+    sample_round,
+)
 from sim2real_aug.d3po.trainer import prepare
-from sim2real_aug.d3po.update import Lesson, draw_steps, step_policy, update, with_reference
+from sim2real_aug.d3po.update import Lesson, step_policy, update, with_reference
 from sim2real_aug.editor.adapter import adapter_state, reference
 
 MakeTask = Callable[..., Task]
