@@ -1,11 +1,14 @@
 """The compact judge: one small network with depth, segmentation and embedding heads, for CPUs.
 
 A U-Net reads depth and regions; a strided tower reads the masked picture and pools mean and spread of its features,
-so that an embedding says what a region is made of and how it is lit, not where it is.
+so that an embedding says what a region is made of and how it is lit, not where it is. A part of it is not learned but
+the region's mean colour itself: what tells scenes apart leaves small shifts of colour alone, and an editor that was
+trained against the learned part only let the colour of its table drift.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS, region_of
 from sim2real_aug.errors import BadInput
+
+COLOR_SHARE = 0.2  # of the cosine between two embeddings
+COLOR_RATES = (math.pi / 2, 2 * math.pi)  # radians a unit
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -96,7 +102,18 @@ class CompactJudge(ModelMixin, ConfigMixin):
             x = layer(x)
             pooled += _masked_moments(x, F.adaptive_avg_pool2d(weight, x.shape[-2:]))
         seen = (weight.flatten(1).sum(1) > 0)[:, None]
-        return F.normalize(self.project(torch.cat(pooled, dim=1)), dim=1) * seen
+        learned = F.normalize(self.project(torch.cat(pooled, dim=1)), dim=1)
+        shares = (math.sqrt(1 - COLOR_SHARE) * learned, math.sqrt(COLOR_SHARE) * color_code(pooled[0]))
+        return torch.cat(shares, dim=1) * seen
+
+
+def color_code(colors: Tensor) -> Tensor:
+    """Mean colours (B, 3) in [-1, 1] as (B, 12) of unit length, whose cosine falls with their difference.
+
+    Sines and cosines at two rates: the slow one tells black from white, the fast one sees a shift of a few percent.
+    """
+    angles = torch.cat([rate * colors for rate in COLOR_RATES], dim=1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1) / math.sqrt(angles.shape[1])
 
 
 def _masked_moments(features: Tensor, weight: Tensor) -> list[Tensor]:

@@ -1,8 +1,8 @@
 """Pretraining of the compact judge on exact labels and depth, and on pairs of frames of one scene.
 
 Loss: cross-entropy of the regions + L1 of the relative depth + InfoNCE (van den Oord et al. 2018) of the masked
-regions' embeddings: the same region of two states in one scene against the other scenes of the batch. Both frames
-of a scene are recoloured alike, so that every drawing of a batch shows a scene of its own.
+regions' embeddings: the same region of two states in one scene against the other scenes of the batch. Regions and
+depth are read off recoloured frames; embeddings are of the frames as they are, for colour tells scenes apart.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ def region_masks(labels: NDArray[np.uint8], regions: NDArray[np.integer]) -> NDA
 
 
 def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Pairs of frames (2 B, 3, H, W) in [0, 1], frame i with frame B + i: colour channels exchanged, gain of each
-    channel and gamma changed, the same in both frames of a pair."""
-    pairs = len(images) // 2
-    channels = torch.from_numpy(np.argsort(rng.random((pairs, 3)), axis=1)).to(images.device).repeat(2, 1)
-    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (pairs, 3))).to(images).repeat(2, 1)[:, :, None, None]
-    gamma = torch.from_numpy(np.exp(rng.uniform(-0.35, 0.35, pairs))).to(images).repeat(2)[:, None, None, None]
+    """Frames (B, 3, H, W) in [0, 1], each with exchanged colour channels, another gain of each, another gamma."""
+    count = len(images)
+    channels = torch.from_numpy(np.argsort(rng.random((count, 3)), axis=1)).to(images.device)
+    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (count, 3))).to(images)[:, :, None, None]
+    gamma = torch.from_numpy(np.exp(rng.uniform(-0.35, 0.35, count))).to(images)[:, None, None, None]
     exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
     return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
 
@@ -54,8 +53,7 @@ def judge_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device
         pick = (np.tile(groups, 2), np.tile(looks, 2), states.reshape(-1))
         images, labels = to_images(frames.images[pick], device), frames.labels[pick]
         drawn = torch.from_numpy(np.tile(looks > 0, 2)).to(device)[:, None, None, None]
-        images = torch.where(drawn, recolor(images, rng), images)
-        logits, depth = judge.read(images)
+        logits, depth = judge.read(torch.where(drawn, recolor(images, rng), images))
         target = torch.from_numpy(relative_depth(frames.depth[pick], labels)).to(device)
         weights = torch.tensor(CLASS_WEIGHTS, device=device)
         regions = F.cross_entropy(logits, torch.from_numpy(labels).long().to(device), weights)

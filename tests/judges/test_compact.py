@@ -1,5 +1,6 @@
 """The compact judge's interface: what its masks, depth and embeddings mean."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from sim2real_aug.data.regions import region_of
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
-from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.judges.compact import CompactJudge, color_code
 
 
 @pytest.fixture
@@ -38,6 +39,22 @@ def test_embedding_sees_the_masked_region_only(judge: CompactJudge, images: torc
     torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(embedded, judge.embed(changed, mask))
     assert not torch.allclose(embedded, judge.embed(images, ~mask))
+
+
+def test_colours_are_told_apart_by_hand() -> None:
+    """Of -1..1: a shift of 0.1 in every channel turns by pi/20 and pi/5, of 2 by pi and 4 pi."""
+    black, dark, white = color_code(torch.tensor([[-1.0] * 3, [-0.9] * 3, [1.0] * 3]))
+    assert black @ black == pytest.approx(1.0)
+    assert black @ dark == pytest.approx((math.cos(math.pi / 20) + math.cos(math.pi / 5)) / 2, abs=1e-5)
+    assert black @ white == pytest.approx((-1 + 1) / 2, abs=1e-5)
+
+
+def test_an_embedding_sees_a_shift_of_colour(judge: CompactJudge, images: torch.Tensor) -> None:
+    whole = torch.ones(3, 32, 32, dtype=torch.bool)
+    near, far = (
+        (judge.embed(images, whole) * judge.embed(0.8 * images + shift, whole)).sum(1) for shift in (0.1, 0.2)
+    )
+    assert (near > far).all()
 
 
 def test_nothing_masked_is_a_zero_embedding(judge: CompactJudge, images: torch.Tensor) -> None:
