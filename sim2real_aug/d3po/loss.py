@@ -42,6 +42,16 @@ def clamp_log_ratio(log_ratio: Tensor, clip_ratio: float) -> Tensor:
     return log_ratio.clamp(math.log1p(-clip_ratio), math.log1p(clip_ratio))
 
 
+def weighed_by_std(log_ratio: Tensor, std: Tensor) -> Tensor:
+    """Log ratios (B,) times the steps' standard deviations (B or 1, 1, 1, 1).
+
+    Ours: a step that was taken at mean + std * noise has d log pi / d mean = noise / std. Times std, every step pulls
+    at its mean with the same force and leaves the clamp after the same shift. Without it the last steps, whose std is
+    a twentieth of the first ones', have all the gradient until the clamp takes it, which Adam then remembers.
+    """
+    return log_ratio * std.flatten()
+
+
 def d3po_loss(winner_log_ratio: Tensor, loser_log_ratio: Tensor, beta: float, clip_ratio: float) -> PairLoss:
     """-log sigma(beta log-ratio(winner) - beta log-ratio(loser)), mean over the pairs. The paper's eq. 7.
 

@@ -38,6 +38,7 @@ class D3POSettings:
     guidance_scale: float | None = None
     train_timesteps: int = 20
     shared_noise: bool = False
+    weigh_steps: bool = False
     inner_epochs: int = 1
     batch_size: int = 16
     updates_per_round: int = 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.d3po.learner import Learner, optimizer_step
-from sim2real_aug.d3po.loss import d3po_loss, gaussian_kl
+from sim2real_aug.d3po.loss import d3po_loss, gaussian_kl, weighed_by_std
 from sim2real_aug.d3po.preferences import rank_pairs
 from sim2real_aug.d3po.processes import own, summed
 from sim2real_aug.d3po.rollouts import Rollout, Task, guidance_scales
@@ -147,6 +147,8 @@ def accumulate_gradient(task: Task, lesson: Lesson, conditions: Tensor, weight: 
     for place, steps in enumerate(lesson.steps[rows].unbind(1)):
         new = step_policy(task, lesson.rollout, rows, steps)
         log_ratio = new.log_probs - lesson.reference_log_probs[rows, place]
+        if settings.weigh_steps:
+            log_ratio = weighed_by_std(log_ratio, new.std)
         loss = d3po_loss(log_ratio[pairs.winner], log_ratio[pairs.loser], settings.beta, settings.clip_ratio)
         (loss.value * weight).backward()
         divergence = gaussian_kl(new.mean.detach(), lesson.reference_mean[rows, place], new.std).mean()

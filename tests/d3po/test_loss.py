@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sim2real_aug.d3po.loss import clamp_log_ratio, d3po_loss, gaussian_kl
+from sim2real_aug.d3po.loss import clamp_log_ratio, d3po_loss, gaussian_kl, weighed_by_std
+from sim2real_aug.editor.ddim import log_prob
 
 
 def numpy_loss(winner: np.ndarray, loser: np.ndarray, beta: float, clip: float) -> float:
@@ -23,6 +24,14 @@ def test_loss_of_unmoved_policy_is_log_two() -> None:
     assert result.value.item() == pytest.approx(math.log(2))
     assert result.implicit_accuracy.item() == 0.5
     assert result.clamped_share.item() == 0.0
+
+
+def test_weighed_by_its_std_every_step_pulls_at_its_mean_with_the_noise() -> None:
+    """d log pi / d mean = noise / std, a mean over 4 elements: times std it is noise / 4 at every step."""
+    noise, std = torch.randn(2, 1, 2, 2), torch.tensor([0.6, 0.02]).reshape(2, 1, 1, 1)
+    mean = torch.zeros(2, 1, 2, 2, requires_grad=True)
+    weighed_by_std(log_prob(std * noise, mean, std), std).sum().backward()
+    torch.testing.assert_close(mean.grad, noise / 4)
 
 
 def test_hand_worked_loss() -> None:
