@@ -109,6 +109,9 @@ UNITS = (
     Unit("visual prompt and fusion from zero", (), as_widened),
     *(Unit(f"group of {size}", group_of(size)) for size in (2, 3, 12)),
     Unit("full training", ("d3po.train=full",)),
+    Unit("noise of its own at every step", ("d3po.shared_noise=false",)),
+    Unit("steps not weighed", ("d3po.weigh_steps=false",)),
+    Unit("noise and steps as in D3PO", ("d3po.shared_noise=false", "d3po.weigh_steps=false")),
 )  # fmt: skip
 
 
