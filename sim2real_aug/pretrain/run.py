@@ -72,9 +72,9 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     if done is not None:
         return done
     device = resolve_device(config.device)
+    start = read_start(config)
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
-    start = read_start(config)
     vae = train_autoencoder(config, run, frames, device, start)
     train_decoder(config, run, frames, vae)
     judge = train_judge(config, run, frames, device, start)
