@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from intervals import Estimate, estimate
 from paired_frames import domains_of
 from specialist import Meter, make_meter
 from specialist_report import Measured, mean, pooled, quantile
@@ -44,6 +43,7 @@ from specialist_runs import (
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.report.intervals import Estimate, estimate
 
 Change = Callable[[Editor], None]
 COLUMNS = ("structural", "semantic", "rmse", "distance", "perceptual", "pose_median", "pose_95")

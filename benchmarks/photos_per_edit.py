@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from edit_metrics import against_real, pose_errors
-from intervals import Values, estimate
 from paired_frames import domains_of
 from specialist_runs import Bench, Plan, edited, prepare_bench
 
@@ -28,6 +27,7 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
+from sim2real_aug.report.intervals import Values, estimate
 
 FIGURES = ("rmse", "distance", "rmse_block", "distance_block", "pose")
 

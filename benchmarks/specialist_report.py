@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from intervals import Estimate, Statistic, Values, estimate
+
+from sim2real_aug.report.intervals import Estimate, Statistic, Values, estimate
 
 Measured = dict[str, dict[str, Values]]  # method -> figure -> (K, M)
 
@@ -78,6 +79,8 @@ CLAIMS = (
     _below(BASE, "semantic", "semantic score, specialist less base"),
     _reduced("rmse", "pixel distance (RMSE) from the real look, reduction against base"),
     _reduced("distance", "judge's distance from the real look, reduction against base"),
+    _reduced("rmse_block", "pixel distance in the block, reduction against base"),
+    _reduced("distance_block", "judge's distance in the block, reduction against base"),
     _reduced("perceptual", "perceptual distance from the real look, reduction against base"),
     _below("reinhard", "rmse", "pixel distance, specialist less Reinhard"),
     _below("reinhard", "distance", "judge's distance, specialist less Reinhard"),

@@ -37,7 +37,7 @@ class Demonstrations:
 
     frames: (n, H, W, 3) uint8. edited: the same, or None. states: (n, S) float32. actions: (n, A) float32.
     windows: (W, P) row numbers of the arrays above.
-    Where the quality gate failed, `edited` holds the original frame.
+    Where the quality gate failed and is asked, `edited` holds the original frame.
     """
 
     frames: NDArray[np.uint8]
@@ -133,13 +133,17 @@ def load_demonstrations(
     max_train_episodes: int | None,
     val_fraction: float,
     seed: int,
+    use_gate: bool = True,
 ) -> tuple[Demonstrations, Demonstrations]:
-    """Training and validation demonstrations of the opened stores, disjoint in episodes."""
+    """Training and validation demonstrations of the opened stores, disjoint in episodes.
+
+    use_gate: original frames where an edit failed the quality gate; False takes every edit.
+    """
     chosen = split_episodes(store.n_episodes, val_fraction, max_train_episodes, seed)
     lengths = np.diff(store.episode_ends, prepend=0)
     total = int(sum(lengths[episodes].sum() for episodes in chosen)) * (1 if edits is None else 2)
     with progress("reading frames", total, unit="frames") as bar:
-        train, val = (_load(store, edits, episodes, policy, bar) for episodes in chosen)
+        train, val = (_load(store, edits, episodes, policy, use_gate, bar) for episodes in chosen)
     return train, val
 
 
@@ -186,6 +190,7 @@ def _load(
     edits: ReplayBuffer | None,
     episodes: NDArray[np.int64],
     policy: PolicySettings,
+    use_gate: bool,
     bar: Progress,
 ) -> Demonstrations:
     parts = [store.episode(int(episode)) for episode in episodes]
@@ -197,7 +202,7 @@ def _load(
     edited = None
     if edits is not None:
         edited = _frames(edits, parts, bar)
-        if "edit_ok" in edits.names:
+        if use_gate and "edit_ok" in edits.names:
             failed = ~_rows(edits, "edit_ok", parts).astype(bool).reshape(-1)
             edited[failed] = frames[failed]
     states = _rows(store, "state", parts).astype(np.float32)[:, : policy.state_dim]

@@ -26,7 +26,8 @@ from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
 from sim2real_aug.envs.rendering import make_renderer, scene_records
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
-from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes
+from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes, save_episodes
+from sim2real_aug.policies.videos import animate
 from sim2real_aug.progress import progress, say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder
@@ -46,12 +47,18 @@ class EvaluateSettings:
     max_steps: int = 300
     resamples: int = 10000
     picture_episodes: int = 4
+    video_episodes: int = 0
     device: str = "auto"
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
-        if wrong := below_least(self, episodes=1, max_steps=1, resamples=1, seed=0, picture_episodes=0):
+        least = {"episodes": 1, "max_steps": 1, "resamples": 1}
+        if wrong := below_least(self, **least, seed=0, picture_episodes=0, video_episodes=0):
             raise BadInput("; ".join(wrong))
+
+    def folder(self, policy_run: Path) -> Path:
+        """Where the evaluation of a training run goes when nothing else is said."""
+        return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}"
 
 
 def bootstrap_interval(
@@ -105,8 +112,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run the policy of a training run (or a policy in memory) and return its summary.
 
-    out: folder for summary.json and episodes.png; for a run by default RUN/evaluations/<domain>-<seed>-<n>,
-    for a policy in memory nothing is written. An evaluation that is there already is returned as it is.
+    out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
+    RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
+    already is returned as it is.
 
     Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain.
     """
@@ -117,8 +125,7 @@ def evaluate(
     if isinstance(policy, str | Path):
         path, policy = Path(policy), load_policy(policy).to(device)
         weights = _digest(policy)
-        name = f"{settings.domain.replace('/', '-')}-{settings.seed}-{settings.episodes}"
-        out = path / "evaluations" / name if out is None else out
+        out = settings.folder(path) if out is None else out
     check_fits_push_t(policy)
     run = None
     if out is not None:
@@ -154,17 +161,26 @@ def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None)
     summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
     summary["seconds"] = round(time.monotonic() - start, 1)
     if run is not None:
+        save_episodes(episodes, run.path / "episodes.npz")
         if settings.picture_episodes:
             path = run.path / "episodes.png"
             shown = episodes[: settings.picture_episodes]
             summary["picture"] = str(draw(shown, settings.domain, path, settings.config_dir))
+        summary["videos"] = film(episodes[: settings.video_episodes], settings, run.path)
         run.write_summary(summary)
     return summary
 
 
-def draw(
-    episodes: Sequence[Episode], domain: str, path: Path, config_dir: str | None = None
-) -> Path:
+def film(episodes: Sequence[Episode], settings: EvaluateSettings, folder: Path) -> list[str]:
+    """Write an animation of each episode, named by its seed."""
+    renderers = episode_renderers(settings.domain, [e.seed for e in episodes], settings.config_dir)
+    return [
+        str(animate({f"seed {e.seed}": (renderer, e.states)}, folder / f"episode-{e.seed}.webp"))
+        for e, renderer in zip(episodes, renderers, strict=True)
+    ]
+
+
+def draw(episodes: Sequence[Episode], domain: str, path: Path, config_dir: str | None = None) -> Path:
     """Write a picture: a row an episode, frames evenly spread from its start to its end."""
     rows = []
     renderers = episode_renderers(domain, [episode.seed for episode in episodes], config_dir)

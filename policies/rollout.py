@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -97,6 +98,27 @@ class _Running:
 
     def episode(self) -> Episode:
         return Episode(self.seed, np.stack(self.states), np.array(self.coverages))
+
+
+def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
+    """Write all states and coverages, so that episodes can be drawn again."""
+    np.savez_compressed(
+        path,
+        seeds=[episode.seed for episode in episodes],
+        lengths=[len(episode.states) for episode in episodes],
+        states=np.concatenate([episode.states for episode in episodes]),
+        coverages=np.concatenate([episode.coverages for episode in episodes]),
+    )
+
+
+def load_episodes(path: Path) -> list[Episode]:
+    """What `save_episodes` wrote."""
+    with np.load(path) as saved:
+        ends = np.cumsum(saved["lengths"])[:-1]
+        states, coverages = np.split(saved["states"], ends), np.split(saved["coverages"], ends)
+        return [
+            Episode(int(seed), *rest) for seed, *rest in zip(saved["seeds"], states, coverages, strict=True)
+        ]
 
 
 def episode_renderers(domain: str, seeds: Sequence[int], config_dir: str | None = None) -> list[Renderer]:

@@ -35,6 +35,7 @@ from sim2real_aug.policies.demonstrations import (
     use_edited,
 )
 from sim2real_aug.policies.diffusion import DiffusionPolicy, Observation, PolicySettings
+from sim2real_aug.policies.jitter import jitter
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -59,6 +60,8 @@ class TrainSettings:
     max_train_episodes: int | None = 90
     val_fraction: float = 0.02
     augmented_probability: float = 0.5
+    use_gate: bool = True
+    color_jitter: bool = False
     val_items: int = 512
     log_every: int = 50
     validate_every: int = 1000
@@ -167,6 +170,9 @@ def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> floa
 def train_step(training: Training, settings: TrainSettings, batch: tuple[Observation, Tensor]) -> float:
     """One optimiser step; returns the loss. Raises Fault when it is not finite, before the weights change."""
     policy, observation, actions = training.policy, batch[0].to(training.policy.device), batch[1]
+    if settings.color_jitter:
+        colors = torch_generator(settings.seed, "jitter", training.step)
+        observation = Observation(jitter(observation.frames, colors), observation.states)
     factor = learning_rate_factor(training.step, settings.warmup_steps, settings.steps)
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor
@@ -241,7 +247,12 @@ def train_policy(
         say(f"{run.path} is finished; --overwrite trains again")
         return finished
     data = load_demonstrations(
-        *stores, model, settings.max_train_episodes, settings.val_fraction, settings.seed
+        *stores,
+        model,
+        settings.max_train_episodes,
+        settings.val_fraction,
+        settings.seed,
+        settings.use_gate,
     )
     training = Training.start(model, settings, data[0])
     checkpoint = run.checkpoint(CHECKPOINT)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -59,6 +59,33 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = 
     finally:
         _config_dir = None
     return config
+
+
+def command_config(command: str, settings: DictConfig, **fixed: object) -> DictConfig:
+    """The configuration of `command` with the keys of `settings`, and `fixed` above them, typed over its defaults."""
+    typed = {**dict(_flat(settings)), **fixed}
+    return compose(command, [as_override(key, value) for key, value in typed.items()])
+
+
+def _flat(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in node.items():
+        dotted = prefix + str(key)
+        if isinstance(value, DictConfig):
+            yield from _flat(value, f"{dotted}.")
+        else:
+            yield dotted, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def as_override(key: str, value: object) -> str:
+    """Hydra's spelling of key=value; text is quoted, so that spaces, commas and '=' survive."""
+    if value is None:
+        return f"{key}=null"
+    if isinstance(value, bool | int | float):
+        return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+    if isinstance(value, list | tuple):
+        return f"{key}=[{','.join(as_override('', item)[1:] for item in value)}]"
+    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(value)).replace("'", "\\'")
+    return f"{key}='{text}'"
 
 
 def _explain(error: Exception, name: str) -> BadInput:

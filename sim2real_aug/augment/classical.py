@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from sim2real_aug.errors import BadInput
+from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
+from sim2real_aug.errors import BadInput, unknown_name
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -77,3 +80,30 @@ def _check(frames: Frames, photos: Frames) -> None:
 
 
 CLASSICAL: dict[str, Transfer] = {"reinhard": reinhard, "histogram": match_histograms}
+
+
+class TransferEditor:
+    """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
+
+    name: a key of CLASSICAL, BadInput for another. photos: (P, S, S, 3) uint8.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, name: str, photos: Frames) -> None:
+        if name not in CLASSICAL:
+            raise unknown_name("colour transfer", name, CLASSICAL)
+        self.name_or_path, self.photos, self.image_size = name, photos, photos.shape[1]
+        self.components = {name: CLASSICAL[name]}
+        self.edit_settings = EditSettings(
+            "", 1, 1.0, 1.0, 1.0, photos_per_edit=0
+        )  # no instruction, no guidance
+
+    def initial_latents(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Zeros (B, 1, 1, 1): a transfer has no noise."""
+        return torch.zeros(batch, 1, 1, 1)
+
+    def edit(self, source: Tensor, photos: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] with the colours of photos (B, P, 3, h, w), which are the same for all."""
+        transfer = CLASSICAL[self.name_or_path]
+        return to_images(transfer(to_frames(source), to_frames(photos[0])))

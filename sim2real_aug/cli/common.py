@@ -89,7 +89,7 @@ class Call:
         A configuration with a key `config_dir` learns where --config-dir is: scenes are looked up there too.
         With --dry-run the command ends here: the configuration is printed, with `places` (dataset, out, ...).
         """
-        from sim2real_aug.config import compose
+        from sim2real_aug.config import as_override, compose
 
         assert self.config is not None, "a command without a configuration does not compose one"
         typed = [as_override(key, value) for key, value in options.items() if value is not None]
@@ -99,16 +99,6 @@ class Call:
         if self.dry_run:
             raise _DryRun(config, places)
         return config
-
-
-def as_override(key: str, value: object) -> str:
-    """Hydra's spelling of key=value; text is quoted, so that spaces, commas and '=' survive."""
-    if isinstance(value, bool | int | float):
-        return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-    if isinstance(value, list | tuple):
-        return f"{key}=[{','.join(as_override('', item)[1:] for item in value)}]"
-    text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(value)).replace("'", "\\'")
-    return f"{key}='{text}'"
 
 
 def location(text: str) -> str | Path:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sim2real_aug.augment.engine import augment, photos_of_episode
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
-from sim2real_aug.cli.common import as_json, as_override
-from sim2real_aug.config import compose, settings
+from sim2real_aug.cli.common import as_json
+from sim2real_aug.config import command_config, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.editor import load_editor
@@ -62,17 +62,7 @@ class Demo:
 
     def settings(self, stage: str, command: str, **fixed: object) -> DictConfig:
         """The configuration of `command` with the stage's own settings and what the demo fixes."""
-        typed = {**dict(_flat(self.config.stages[stage].settings)), **fixed, "seed": self.config.seed}
-        return compose(command, [as_override(key, value) for key, value in typed.items()])
-
-
-def _flat(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in node.items():
-        dotted = prefix + str(key)
-        if isinstance(value, DictConfig):
-            yield from _flat(value, f"{dotted}.")
-        else:
-            yield dotted, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        return command_config(command, self.config.stages[stage].settings, **fixed, seed=self.config.seed)
 
 
 def run_demo(config: DictConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:

@@ -3,8 +3,20 @@
 import numpy as np
 import pytest
 
-from sim2real_aug.augment.classical import CLASSICAL, from_lab, match_histograms, reinhard, to_lab
+from sim2real_aug.augment.classical import (
+    CLASSICAL,
+    TransferEditor,
+    from_lab,
+    match_histograms,
+    reinhard,
+    to_lab,
+)
+from sim2real_aug.augment.engine import augment
+from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.errors import BadInput
+
+from ..tiny_editor import SIZE
+from .conftest import write_store
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(40, 200, (3, 12, 10, 3), np.uint8)
@@ -87,3 +99,14 @@ def test_other_shapes_are_refused(name: str) -> None:
         CLASSICAL[name](FRAMES, PHOTOS[0])
     with pytest.raises(BadInput, match="frames must be"):
         CLASSICAL[name](FRAMES.astype(np.float32), PHOTOS)  # type: ignore[arg-type]
+
+
+def test_as_an_editor_it_gives_the_transfers_own_frames(tmp_path) -> None:
+    store = write_store(tmp_path / "sim.zarr")
+    photos = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    augment(store, TransferEditor("reinhard", photos), tmp_path / "out.zarr")
+    before, after = (ReplayBuffer.open(path) for path in (store, tmp_path / "out.zarr"))
+    np.testing.assert_array_equal(after.images(), reinhard(before.images(), photos))
+    assert after.read("edit_ok").all()
+    with pytest.raises(BadInput, match=r"unknown colour transfer 'reinhart'. Did you mean 'reinhard'"):
+        TransferEditor("reinhart", photos)

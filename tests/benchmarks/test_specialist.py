@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from edit_metrics import NOT_SEEN, against_real, nearer_own, pose_errors, root_mean_square_error
-from intervals import estimate
 from paired_frames import Drawn, PairedFrames, held_out_states
 from perceptual import LAYERS, SIZE, find_encoder, perceptual_distance
 from specialist import measure
@@ -28,6 +27,7 @@ from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.report.intervals import estimate
 
 from .conftest import TINY
 

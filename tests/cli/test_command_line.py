@@ -11,7 +11,8 @@ import yaml
 from sim2real_aug.cli import inspect as inspect_command
 from sim2real_aug.cli.app import COMMAND_MODULES, run
 from sim2real_aug.cli.augment import default_output
-from sim2real_aug.cli.common import app, as_json, as_override, location
+from sim2real_aug.cli.common import app, as_json, location
+from sim2real_aug.config import as_override
 from sim2real_aug.errors import Fault
 
 COMMANDS = [command.name for command in app.registered_commands]

@@ -1,0 +1,150 @@
+"""What the arms are made of: stores, photos, editors, edited stores and policies, each made once in a folder.
+
+Every function gives the place of its piece and makes it when it is not there; one that was cut off is taken up by
+the command that it calls. Pieces are shared: all arms of a scene have its photos, both specialist arms one store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from sim2real_aug.augment.classical import CLASSICAL, TransferEditor
+from sim2real_aug.augment.engine import augment
+from sim2real_aug.augment.settings import AugmentSettings
+from sim2real_aug.augment.unpaired import CutSettings, train_cut
+from sim2real_aug.config import command_config, settings
+from sim2real_aug.d3po.trainer import train_editor
+from sim2real_aug.data import ReplayBuffer, load_photos
+from sim2real_aug.editor import load_editor
+from sim2real_aug.envs.photos import PhotosSettings, take_photos
+from sim2real_aug.envs.simulate import SimulateSettings, simulate
+from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit
+from sim2real_aug.judges import load_judge
+from sim2real_aug.policies.trainer import train_policy
+from sim2real_aug.runs import RunFolder
+
+BASE, CUT = "base", "cut"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """folder: of all pieces. config: `configs/gain.yaml`. dataset: the user's episodes, None: simulated ones."""
+
+    folder: Path
+    config: DictConfig
+    dataset: str | Path | None = None
+
+    def stage(self, name: str, command: str, **fixed: object) -> DictConfig:
+        """The configuration of `command` as stage `name` has it."""
+        return command_config(command, self.config.stages[name].settings, **fixed)
+
+    def of_scene(self, scene: str) -> Path:
+        return self.folder / scene.replace("/", "-")
+
+
+def simulated(experiment: Experiment) -> str | Path:
+    """The episodes that all arms start from."""
+    if experiment.dataset is not None:
+        return experiment.dataset
+    chosen = settings(SimulateSettings, experiment.stage("simulate", "simulate"))
+    return str(simulate(experiment.folder / "sim.zarr", chosen)["path"])
+
+
+def redrawn(experiment: Experiment, domain: str) -> Path:
+    """The same episodes drawn in another domain."""
+    source = f"replay:{simulated(experiment)}"
+    chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", source=source, domain=domain))
+    place = experiment.of_scene(domain) / "redrawn.zarr"
+    simulate(place, chosen)
+    return place
+
+
+def photographed(experiment: Experiment, scene: str) -> Path:
+    """The photos of a scene: of random states, none of which is in the dataset."""
+    place = experiment.of_scene(scene) / "photos"
+    take_photos(place, settings(PhotosSettings, experiment.stage("photos", "photos", domain=scene)))
+    return place
+
+
+def specialist(experiment: Experiment, scene: str, seed: int) -> Path:
+    """The run of the specialist that D3PO makes of the base editor."""
+    place = experiment.of_scene(scene) / f"specialist-{seed}"
+    config = experiment.stage("train_editor", "train_editor", seed=seed)
+    train_editor(config, simulated(experiment), photographed(experiment, scene), place)
+    return place
+
+
+def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
+    """CUT, trained on evenly spread frames of the dataset and on the photos."""
+    chosen = CutSettings(**{**dict(experiment.config.stages.train_cut.settings), "seed": seed})
+    buffer = ReplayBuffer.open(simulated(experiment))
+    rows = np.unique(np.linspace(0, buffer.n_frames - 1, experiment.config.cut_frames).astype(int))
+    frames = np.concatenate([buffer.images(row, row + 1) for row in rows])
+    photos = load_photos(photographed(experiment, scene), frames.shape[1])
+    run = RunFolder.open(experiment.of_scene(scene) / f"cut-{seed}", OmegaConf.structured(chosen))
+    return train_cut(frames, photos.images, chosen, run)
+
+
+def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
+    """The dataset edited by `kind`: a colour transfer, CUT, the base editor or the scene's specialist."""
+    place = experiment.of_scene(scene) / f"{kind}-{seed}.zarr"
+    if place.exists():  # complete: it appears only when it is
+        return place
+    photos = photographed(experiment, scene)
+    chosen = settings(AugmentSettings, experiment.stage("augment", "augment", seed=seed))
+    if kind in CLASSICAL:
+        size = ReplayBuffer.open(simulated(experiment)).array("img").shape[1]
+        editor: Any = TransferEditor(kind, load_photos(photos, size).images)
+    elif kind == CUT:
+        editor = cut_editor(experiment, scene, seed)
+    else:
+        editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None)
+    judge = load_judge() if kind == SPECIALIST else None  # no other arm asks the gate
+    augment(
+        simulated(experiment),
+        editor,
+        place,
+        chosen,
+        photos=load_photos(photos, editor.image_size),
+        judge=judge,
+    )
+    return place
+
+
+def sources(experiment: Experiment, unit: Unit) -> tuple[str | Path, Path | None]:
+    """The dataset of the unit's policy and the edits that are mixed in."""
+    arm = ARMS[unit.arm]
+    dataset = redrawn(experiment, unit.scene) if arm.real else simulated(experiment)
+    if arm.edits is None:
+        return dataset, None
+    make = partial(redrawn, experiment, RANDOMIZED)
+    if arm.edits != RANDOMIZED:
+        make = partial(edited, experiment, arm.edits, unit.scene, unit.seed)
+    return dataset, make()
+
+
+def learner(experiment: Experiment, unit: Unit) -> DictConfig:
+    """How the unit's policy is trained, but for its data."""
+    arm = ARMS[unit.arm]
+    options = {"use_gate": arm.use_gate, "color_jitter": arm.color_jitter}
+    fixed = {f"policy.training.{name}": value for name, value in options.items()}
+    return experiment.stage("train_policy", "train_policy", seed=unit.seed, **fixed)
+
+
+def place_of_policy(experiment: Experiment, unit: Unit) -> Path:
+    """Where the unit's policy is; an arm that does not know the scene has one for all scenes."""
+    folder = experiment.of_scene(unit.scene) if ARMS[unit.arm].knows_scene else experiment.folder
+    return folder / f"policy-{unit.arm}-{unit.seed}"
+
+
+def policy(experiment: Experiment, unit: Unit) -> Path:
+    """The run of the unit's policy."""
+    place, (dataset, augmented) = place_of_policy(experiment, unit), sources(experiment, unit)
+    train_policy(learner(experiment, unit), dataset, augmented=augmented, out=place)
+    return place

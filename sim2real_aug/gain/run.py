@@ -1,0 +1,163 @@
+"""The experiment: which units are left, how long they will take, and the table, plot and animations of what there is.
+
+    sim2real-aug gain --out runs/gain --records my-records
+
+Units whose record is there are not measured again, so that the table fills up over several runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from sim2real_aug.config import settings
+from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit, units_of
+from sim2real_aug.gain.materials import CUT, Experiment, simulated
+from sim2real_aug.gain.pictures import film, plot
+from sim2real_aug.gain.table import as_json, markdown, rows_of
+from sim2real_aug.gain.units import CHOICE, measure_unit, plan_of, read_record
+from sim2real_aug.policies.evaluation import EvaluateSettings
+from sim2real_aug.progress import say
+from sim2real_aug.runs import RunFolder, write_text_atomically
+
+SAME_START = 1e-3  # window units and radians
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the experiment's units to measure now; None: all of them."""
+
+    scenes: Sequence[str] | None = None
+    arms: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+
+
+def run_gain(
+    config: DictConfig,
+    out: Path,
+    records: Path | None = None,
+    dataset: str | Path | None = None,
+    choice: Choice | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Measure the chosen units that have no record yet; the summary, saved with table.md and gain.png in `out`.
+
+    records: folder of the records, None: out/records. Raises BadInput for an unknown arm, scene or seed, starts that
+    are in the dataset, records or pieces of another plan.
+    """
+    records = out / "records" if records is None else records
+    planned = list(units_of(config.scenes, config.arms, config.seeds))
+    chosen = _chosen(config, choice or Choice())
+    for scene in config.scenes:
+        make_renderer(scene)
+    config.dataset = None if dataset is None else str(dataset)
+    frozen = {key: value for key, value in OmegaConf.to_container(config).items() if key not in CHOICE}
+    run = RunFolder.open(out, OmegaConf.create(frozen), overwrite)
+    experiment = Experiment(out, config, dataset)
+    plan = plan_of(experiment)
+    if overwrite:
+        for unit in chosen:
+            (records / unit.file_name).unlink(missing_ok=True)
+    left = [unit for unit in chosen if read_record(records, unit, plan) is None]
+    if left:
+        _refuse_known_starts(experiment)
+        say(
+            f"{len(left)} of {len(planned)} units to measure, about {minutes(config, left):.0f} minutes on 2 cores"
+        )
+    for number, unit in enumerate(left, 1):
+        say(f"[{number}/{len(left)}] {unit}")
+        measure_unit(experiment, unit, plan, records)
+        _write_table(run, [read_record(records, unit, plan) for unit in planned])
+    measured = [record for unit in planned if (record := read_record(records, unit, plan)) is not None]
+    if not measured:
+        raise BadInput(f"{records} holds no record of this plan")
+    _write_table(run, measured)
+    summary = {
+        "path": str(out),
+        "table": str(out / "table.md"),
+        "plot": str(plot(measured, out / "gain.png")),
+        "animations": [str(path) for path in film(experiment, measured)],
+        "units": len(planned),
+        "measured": len(measured),
+        "arms": as_json(rows_of(measured)),
+    }
+    run.write_summary(json.loads(json.dumps(summary)))
+    return summary
+
+
+def _chosen(config: DictConfig, choice: Choice) -> list[Unit]:
+    parts = {}
+    for name in CHOICE:
+        planned, wanted = list(config[name]), getattr(choice, name)
+        for value in wanted or ():
+            if value not in planned:
+                raise unknown_name(
+                    f"{name.removesuffix('s')} of this experiment", str(value), map(str, planned)
+                )
+        parts[name] = planned if not wanted else [value for value in planned if value in wanted]
+    return list(units_of(**parts))
+
+
+def minutes(config: DictConfig, units: Iterable[Unit]) -> float:
+    """What `units` take by the stages' budgets; a piece that several of them share counts once."""
+    pieces: dict[tuple[object, ...], str] = {}
+    for unit in units:
+        pieces |= _pieces(unit)
+    if not config.proxy:
+        pieces = {key: stage for key, stage in pieces.items() if stage != "proxy"}
+    return sum(float(config.stages[stage].budget_seconds) for stage in pieces.values()) / 60
+
+
+def _pieces(unit: Unit) -> dict[tuple[object, ...], str]:
+    """The stage that each piece of a unit is made by."""
+    arm, scene, seed = ARMS[unit.arm], unit.scene, unit.seed
+    pieces: dict[tuple[object, ...], str] = {
+        ("episodes",): "simulate",
+        ("redrawn", scene): "redraw",
+        ("policy", unit.arm, scene if arm.knows_scene else None, seed): "train_policy",
+        ("evaluation", unit): "evaluate",
+        ("proxy", unit): "proxy",
+    }
+    if arm.edits == RANDOMIZED:
+        pieces["redrawn", RANDOMIZED] = "redraw"
+    elif arm.edits is not None:
+        pieces["photos", scene] = "photos"
+        pieces["edits", arm.edits, scene, seed] = "augment"
+    if arm.edits == SPECIALIST:
+        pieces["specialist", scene, seed] = "train_editor"
+    if arm.edits == CUT:
+        pieces["cut", scene, seed] = "train_cut"
+    return pieces
+
+
+def _refuse_known_starts(experiment: Experiment) -> None:
+    """Raise BadInput when an evaluation would start where an episode of the dataset does."""
+    buffer = ReplayBuffer.open(simulated(experiment))
+    firsts = [buffer.episode(episode).start for episode in range(buffer.n_episodes)]
+    known = buffer.read("state")[firsts][:, :5]
+    chosen = settings(EvaluateSettings, experiment.stage("evaluate", "evaluate"))
+    env = PushTEnv(obs_type="state")
+    for seed in range(chosen.seed, chosen.seed + chosen.episodes):
+        env.reset(seed=seed)
+        same = np.abs(known - env.state).max(axis=1) < SAME_START
+        if same.any():
+            raise BadInput(
+                f"evaluation seed {seed} starts where episode {int(same.argmax())} of {buffer.path} does: a policy "
+                "would be tested on what it learned; choose another stages.evaluate.settings.seed"
+            )
+
+
+def _write_table(run: RunFolder, records: Sequence[Any]) -> None:
+    write_text_atomically(
+        run.path / "table.md", markdown([record for record in records if record is not None])
+    )

@@ -1,0 +1,135 @@
+"""One unit of the experiment, from its materials to its record.
+
+A record is a JSON file that stands by itself: what was compared, every episode's result, the plan and the versions
+that gave it. It outlives the run folder, so that a table may be filled over several runs and machines.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import sim2real_aug
+from sim2real_aug.augment.provenance import weights_hash
+from sim2real_aug.config import settings
+from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.editor import load_editor
+from sim2real_aug.envs.rendering import scene_records
+from sim2real_aug.errors import BadInput
+from sim2real_aug.gain.arms import Unit
+from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources
+from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
+from sim2real_aug.judges import load_judge
+from sim2real_aug.policies.diffusion import PolicySettings
+from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
+from sim2real_aug.policies.trainer import TrainSettings
+from sim2real_aug.runs import differing_keys, write_text_atomically
+
+CHOICE = ("scenes", "arms", "seeds")  # which units there are: not part of what makes one
+Record = dict[str, Any]
+
+
+def plan_of(experiment: Experiment) -> dict[str, Any]:
+    """All that decides a unit's figures beside its arm, scene and seed, as JSON has it."""
+    config: Any = OmegaConf.to_container(experiment.config, resolve=True)
+    dataset = None if experiment.dataset is None else ReplayBuffer.open(experiment.dataset).content_hash()
+    made_from = {
+        "dataset": dataset,
+        "editor": weights_hash(load_editor(None).components),
+        "judge": weights_hash({"judge": load_judge()}),
+    }
+    plan = {**{key: value for key, value in config.items() if key not in CHOICE}, **made_from}
+    return dict(json.loads(json.dumps(plan)))
+
+
+def read_record(records: Path, unit: Unit, plan: Mapping[str, Any]) -> Record | None:
+    """The unit's record, None when there is none yet. Raises BadInput for one of another plan."""
+    file = records / unit.file_name
+    if not file.exists():
+        return None
+    try:
+        record: Record = json.loads(file.read_text())
+        changed = differing_keys(record["plan"], plan)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{file} is not a record of gain; remove it, and the unit is measured again"
+        ) from error
+    if changed:
+        raise BadInput(
+            f"{file} was measured with another {', '.join(changed)}; give another --records folder, or --overwrite "
+            "to measure again"
+        )
+    return record
+
+
+def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], records: Path) -> Record:
+    """Train, evaluate and record one unit; its record."""
+    start = time.monotonic()
+    trained = policy(experiment, unit)
+    after_training = time.monotonic()
+    evaluated = evaluate(trained, evaluation(experiment, unit))
+    after_evaluation = time.monotonic()
+    proxy = None
+    if experiment.config.proxy:
+        proxy = measure_unit_proxy(experiment, unit)
+    record = {
+        "arm": unit.arm,
+        "scene": unit.scene,
+        "seed": unit.seed,
+        "evaluation": {key: value for key, value in evaluated.items() if key != "picture"},
+        "proxy": proxy,
+        "policy": _summary(trained),
+        "specialist": _summary(experiment.of_scene(unit.scene) / f"specialist-{unit.seed}")
+        if unit.arm.startswith("specialist")
+        else None,
+        "seconds": {
+            "materials_and_training": round(after_training - start, 1),
+            "evaluation": round(after_evaluation - after_training, 1),
+            "proxy": round(time.monotonic() - after_evaluation, 1),
+        },
+        "scenes": scene_records((unit.scene,), None),
+        "version": sim2real_aug.__version__,
+        "git": git_revision(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "plan": dict(plan),
+    }
+    records.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(records / unit.file_name, json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def evaluation(experiment: Experiment, unit: Unit) -> EvaluateSettings:
+    """All units of a scene are evaluated from the same starts."""
+    return settings(EvaluateSettings, experiment.stage("evaluate", "evaluate", domain=unit.scene))
+
+
+def measure_unit_proxy(experiment: Experiment, unit: Unit) -> dict[str, float]:
+    config = learner(experiment, unit)
+    model: PolicySettings = settings(PolicySettings, config.policy.model)
+    training = settings(TrainSettings, {**config.policy.training, "seed": unit.seed})
+    chosen = settings(ProxySettings, experiment.config.stages.proxy.settings)
+    return measure_proxy(sources(experiment, unit), redrawn(experiment, unit.scene), model, training, chosen)
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    """The summary of a finished run, but for the places in it, which mean nothing elsewhere."""
+    whole: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return {key: value for key, value in whole.items() if not isinstance(value, str)}
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that this package is in, with a + when files differ from it; None elsewhere."""
+    command = ["git", "-C", str(Path(sim2real_aug.__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

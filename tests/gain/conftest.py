@@ -1,0 +1,1 @@
+from ..cli.conftest import cli, start  # noqa: F401 - fixtures

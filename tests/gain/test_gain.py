@@ -1,0 +1,86 @@
+"""The experiment at its smallest size, as a user types it: units one by one, records, table, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.envs.push_t import PushTEnv
+
+D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
+STAGES = {
+    "simulate": {"episodes": 3, "max_steps": 12, "workers": 1},
+    "redraw": {"workers": 1},
+    "photos": {"count": 2},
+    "train_editor": {"d3po": f"{{{D3PO}, train_timesteps: 1, held_out_frames: 1}}"},
+    "train_cut": {"steps": 2, "batch_size": 1, "channels": 4},
+    "train_policy": {
+        "policy.model.down_dims": "[16,32]",
+        "policy.training.steps": 2,
+        "policy.training.batch_size": 4,
+    },
+    "evaluate": {"episodes": 2, "max_steps": 9},
+    "proxy": {"steps": 2, "batch_size": 8},
+}
+TINY = [
+    "scenes=[randomized/25]",
+    "seeds=[0]",
+    "cut_frames=8",
+    *(
+        f"++stages.{stage}.settings.{key}={value}"
+        for stage, keys in STAGES.items()
+        for key, value in keys.items()
+    ),
+]
+
+
+@pytest.mark.slow
+def test_units_fill_one_table(cli, tmp_path):
+    arms = "arms=[sim_only,color_jitter,randomized,reinhard,histogram,cut,base,specialist,specialist_gate,oracle]"
+    command = ("gain", "--out", "gain", "--records", "records")
+    first = cli(*command, "--arm", "sim_only", "--arm", "oracle", "--json", arms, *TINY)
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["measured"] == 2
+    assert "2 of 10 units to measure" in first.stderr
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").iterdir()}
+    rest = cli(*command, "--json", arms, *TINY)
+    assert rest.returncode == 0, rest.stderr
+    summary = json.loads(rest.stdout)
+    assert summary["measured"] == 10
+    for name, stamp in stamps.items():
+        assert (tmp_path / "records" / name).stat().st_mtime_ns == stamp, "not measured again"
+    record = json.loads((tmp_path / "records/randomized-25-specialist-0.json").read_text())
+    assert len(record["evaluation"]["per_episode"]) == 2
+    assert record["plan"]["stages"]["proxy"]["settings"]["steps"] == 2
+    assert record["proxy"]["block_position"] > 0
+    for name in ("table.md", "gain.png", "randomized-25/episodes.webp"):
+        assert (tmp_path / "gain" / name).stat().st_size > 100
+    assert "specialist_gate" in (tmp_path / "gain/table.md").read_text()
+
+    again = cli("gain", "--out", "elsewhere", "--records", "records", "--json", arms, *TINY)
+    assert json.loads(again.stdout)["arms"] == summary["arms"], "records are enough for the table"
+    other = cli(*command, arms, *TINY, "++stages.photos.settings.count=3")
+    assert other.returncode == 2
+    assert "stages.photos.settings.count" in other.stderr
+    unplanned = cli(*command, "--arm", "orakel", arms, *TINY)
+    assert unplanned.returncode == 2
+    assert "Did you mean 'oracle'" in unplanned.stderr
+
+
+def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):
+    env = PushTEnv(obs_type="state")
+    env.reset(seed=7)
+    state = np.tile(env.state, (20, 1)).astype(np.float32)
+    with ReplayBufferWriter.create(tmp_path / "known.zarr") as writer:
+        for offset in (1, 0):
+            frames = np.zeros((20, 96, 96, 3), np.uint8)
+            writer.append_episode({"img": frames, "state": state + offset, "action": state[:, :2]})
+    seed = "++stages.evaluate.settings.seed=5"
+    refused = cli(
+        "gain", "known.zarr", "--arm", "sim_only", *TINY, seed, "stages.evaluate.settings.episodes=3"
+    )
+    assert refused.returncode == 2
+    assert "evaluation seed 7 starts where episode 1 of known.zarr does" in refused.stderr
