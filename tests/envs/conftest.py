@@ -11,18 +11,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def gym_pusht_python() -> str:
-    """The python of gym-pusht's own environment (GYM_PUSHT_VENV), which `make environment` creates."""
-    python = Path(os.environ.get("GYM_PUSHT_VENV", REPOSITORY / ".venv-gym-pusht")) / "bin" / "python"
-    if not python.exists():
-        message = f"no gym-pusht at {python}; run `make environment`"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return str(python)
-
-
-@pytest.fixture(scope="session")
 def published_store() -> Path:
     """The published Push-T demonstrations, in SIM2REAL_AUG_DATA or the folder beside the repository."""
     data = Path(os.environ.get("SIM2REAL_AUG_DATA", REPOSITORY.parent / "shared" / "data"))

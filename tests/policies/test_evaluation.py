@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,31 @@ def test_episodes_are_those_of_the_environment_stepped_by_hand() -> None:
         _, _, _, _, info = env.step(target[0].numpy())
         assert np.array_equal(env.state, episodes[1].states[step + 1])
         assert info["coverage"] == episodes[1].coverages[step + 1]
+
+
+class Recorded:
+    """Plays actions back, (E, steps, 2)."""
+
+    settings = PolicySettings()
+
+    def __init__(self, actions: np.ndarray) -> None:
+        self.actions, self.done = torch.from_numpy(actions), 0
+
+    def act(self, observation: Observation, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        self.done += self.settings.n_action_steps
+        return self.actions[:, self.done - self.settings.n_action_steps : self.done]
+
+
+def test_recorded_actions_cover_what_they_cover_in_gym_pusht(gym_pusht_episodes: list[dict[str, Any]]) -> None:
+    theirs = np.array([episode["coverages"] for episode in gym_pusht_episodes])
+    seeds = [episode["seed"] for episode in gym_pusht_episodes]
+    actions = np.array([episode["actions"] for episode in gym_pusht_episodes])
+    assert theirs.max() < 0.95, "an episode that succeeds would end early here"
+    ours = run_episodes(Recorded(actions), "flat", seeds, max_steps=theirs.shape[1])
+    for episode, coverages in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(episode.coverages[1:], coverages, atol=1e-6)
+        assert episode.max_coverage == pytest.approx(max(coverages.max(), episode.coverages[0]), abs=1e-6)
+    assert np.ptp(theirs, axis=1).max() > 0.1, "something was covered"
 
 
 def test_the_policy_sees_the_last_two_states_drawn_in_the_domain() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 
 
 def rollout(env, seed, steps):
-    """One seeded episode: its observed start, actions, block poses (x, y, angle) and rewards."""
+    """One seeded episode: its observed start, actions, block poses (x, y, angle), rewards and coverages."""
     start, _ = env.reset(seed=seed)
     rng = np.random.default_rng(seed)
-    actions, poses, rewards, contacts = [], [], [], 0
+    actions, poses, rewards, coverages, contacts = [], [], [], [], 0
     for step in range(steps):
         if step % 5 == 0:  # head for a spot near the block, so that most sequences push it
             target = np.clip(np.array(env.block.position) + rng.uniform(-120, 120, 2), 0, 512)
@@ -23,6 +23,7 @@ def rollout(env, seed, steps):
         actions.append(target.tolist())
         poses.append(info["block_pose"].tolist())
         rewards.append(float(reward))
+        coverages.append(float(info["coverage"]))
         contacts += env.n_contact_points
     return {
         "seed": seed,
@@ -30,6 +31,7 @@ def rollout(env, seed, steps):
         "actions": actions,
         "poses": poses,
         "rewards": rewards,
+        "coverages": coverages,
         "contacts": contacts,
     }
 
