@@ -1,15 +1,17 @@
 """What the arms are made of: stores, photos, editors, edited stores and policies, each made once in a folder.
 
-Every function gives the place of its piece and makes it when it is not there; one that was cut off is taken up by
-the command that it calls. Pieces are shared: all arms of a scene have its photos, both specialist arms one store.
+Every function marked `piece` gives the place of its piece and makes it when it is not there; one that was cut off is
+taken up by the command that it calls. Pieces are shared: all arms of a scene have its photos, both specialist arms
+one store.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -29,16 +31,20 @@ from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
-BASE, CUT = "base", "cut"
+T = TypeVar("T")
+CUT = "cut"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """folder: of all pieces. config: `configs/gain.yaml`. dataset: the user's episodes, None: simulated ones."""
+    """folder: of all pieces. config: with `stages`, as `configs/gain.yaml`. dataset: the user's episodes, None:
+    simulated ones. seed: of episodes and photos, which all units share. made: pieces that were seen to be there."""
 
     folder: Path
     config: DictConfig
     dataset: str | Path | None = None
+    seed: int = 0
+    made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def stage(self, name: str, command: str, **fixed: object) -> DictConfig:
         """The configuration of `command` as stage `name` has it."""
@@ -48,30 +54,49 @@ class Experiment:
         return self.folder / scene.replace("/", "-")
 
 
+def piece(make: Callable[..., T]) -> Callable[..., T]:
+    """Let `make` look for its piece once in the life of an experiment."""
+
+    @wraps(make)
+    def once(experiment: Experiment, *which: object) -> T:
+        key = (make.__name__, *which)
+        if key not in experiment.made:
+            experiment.made[key] = make(experiment, *which)
+        return cast(T, experiment.made[key])
+
+    return once
+
+
+@piece
 def simulated(experiment: Experiment) -> str | Path:
     """The episodes that all arms start from."""
     if experiment.dataset is not None:
         return experiment.dataset
-    chosen = settings(SimulateSettings, experiment.stage("simulate", "simulate"))
+    chosen = settings(SimulateSettings, experiment.stage("simulate", "simulate", seed=experiment.seed))
     return str(simulate(experiment.folder / "sim.zarr", chosen)["path"])
 
 
+@piece
 def redrawn(experiment: Experiment, domain: str) -> Path:
     """The same episodes drawn in another domain."""
     source = f"replay:{simulated(experiment)}"
-    chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", source=source, domain=domain))
+    fixed = {"source": source, "domain": domain, "seed": experiment.seed}
+    chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", **fixed))
     place = experiment.of_scene(domain) / "redrawn.zarr"
     simulate(place, chosen)
     return place
 
 
+@piece
 def photographed(experiment: Experiment, scene: str) -> Path:
     """The photos of a scene: of random states, none of which is in the dataset."""
     place = experiment.of_scene(scene) / "photos"
-    take_photos(place, settings(PhotosSettings, experiment.stage("photos", "photos", domain=scene)))
+    config = experiment.stage("photos", "photos", domain=scene, seed=experiment.seed)
+    take_photos(place, settings(PhotosSettings, config))
     return place
 
 
+@piece
 def specialist(experiment: Experiment, scene: str, seed: int) -> Path:
     """The run of the specialist that D3PO makes of the base editor."""
     place = experiment.of_scene(scene) / f"specialist-{seed}"
@@ -80,6 +105,7 @@ def specialist(experiment: Experiment, scene: str, seed: int) -> Path:
     return place
 
 
+@piece
 def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
     """CUT, trained on evenly spread frames of the dataset and on the photos."""
     chosen = CutSettings(**{**dict(experiment.config.stages.train_cut.settings), "seed": seed})
@@ -91,6 +117,7 @@ def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
     return train_cut(frames, photos.images, chosen, run)
 
 
+@piece
 def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     """The dataset edited by `kind`: a colour transfer, CUT, the base editor or the scene's specialist."""
     place = experiment.of_scene(scene) / f"{kind}-{seed}.zarr"
@@ -143,6 +170,7 @@ def place_of_policy(experiment: Experiment, unit: Unit) -> Path:
     return folder / f"policy-{unit.arm}-{unit.seed}"
 
 
+@piece
 def policy(experiment: Experiment, unit: Unit) -> Path:
     """The run of the unit's policy."""
     place, (dataset, augmented) = place_of_policy(experiment, unit), sources(experiment, unit)

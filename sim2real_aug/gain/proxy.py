@@ -88,12 +88,10 @@ def measure_proxy(
     sources: a dataset and its edits, mixed as `training` says. Returns means over windows: block_position (window
     units), block_angle (degrees), action (window units, distance to the demonstrated chunk).
     """
-    whole = replace(policy, state_dim=5)
-    order = (whole, None, settings.test_fraction, training.seed)
-    train, _ = load_demonstrations(
-        *open_stores(*sources, whole, settings.test_fraction), *order, training.use_gate
-    )
-    _, test = load_demonstrations(*open_stores(real, None, whole, settings.test_fraction), *order)
+    whole, share = replace(policy, state_dim=5), settings.test_fraction
+    mixed, alone = open_stores(*sources, whole, share), open_stores(real, None, whole, share)
+    train, _ = load_demonstrations(*mixed, whole, None, share, training.seed, training.use_gate)
+    _, test = load_demonstrations(*alone, whole, None, share, training.seed)
     return _test(_train(train, policy, training, settings), test, settings.batch_size)
 
 

@@ -61,8 +61,8 @@ def run_gain(
     for scene in config.scenes:
         make_renderer(scene)
     config.dataset = None if dataset is None else str(dataset)
-    frozen = {key: value for key, value in OmegaConf.to_container(config).items() if key not in CHOICE}
-    run = RunFolder.open(out, OmegaConf.create(frozen), overwrite)
+    frozen = OmegaConf.masked_copy(config, [str(key) for key in config if key not in CHOICE])
+    run = RunFolder.open(out, frozen, overwrite)
     experiment = Experiment(out, config, dataset)
     plan = plan_of(experiment)
     if overwrite:

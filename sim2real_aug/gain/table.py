@@ -103,7 +103,7 @@ def correlation(records: Sequence[Record], proxy: str) -> float | None:
     if len(pairs) < 3:
         return None
     ranks = pairs.argsort(0).argsort(0)
-    return float(np.corrcoef(ranks.T)[0, 1])
+    return float(np.asarray(np.corrcoef(ranks.T))[0, 1])
 
 
 def as_json(rows: Iterable[Row]) -> dict[str, Any]:
