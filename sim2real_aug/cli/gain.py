@@ -47,4 +47,4 @@ def gain(
     from sim2real_aug.gain.run import Choice, run_gain
 
     store = location(dataset) if dataset else None
-    return run_gain(config, out, records, store, Choice(scene, arm, seed), call.overwrite)
+    return run_gain(config, out, records, store, Choice(scene or None, arm or None, seed or None), call.overwrite)

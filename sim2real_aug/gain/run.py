@@ -8,6 +8,7 @@ Units whose record is there are not measured again, so that the table fills up o
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit, units_of
-from sim2real_aug.gain.materials import CUT, Experiment, simulated
+from sim2real_aug.gain.materials import CUT, Experiment, place_of_policy, simulated
 from sim2real_aug.gain.pictures import film, plot
 from sim2real_aug.gain.table import as_json, markdown, rows_of
 from sim2real_aug.gain.units import CHOICE, measure_unit, plan_of, read_record
@@ -52,22 +53,24 @@ def run_gain(
 ) -> dict[str, Any]:
     """Measure the chosen units that have no record yet; the summary, saved with table.md and gain.png in `out`.
 
-    records: folder of the records, None: out/records. Raises BadInput for an unknown arm, scene or seed, starts that
+    records: folder of the records, None: out/records. overwrite: the chosen units are trained and measured again; when
+    all are chosen, everything in `out` is made again. Raises BadInput for an unknown arm, scene or seed, starts that
     are in the dataset, records or pieces of another plan.
     """
     records = out / "records" if records is None else records
-    planned = list(units_of(config.scenes, config.arms, config.seeds))
-    chosen = _chosen(config, choice or Choice())
+    choice = choice or Choice()
+    planned, chosen = list(units_of(config.scenes, config.arms, config.seeds)), _chosen(config, choice)
     for scene in config.scenes:
         make_renderer(scene)
     config.dataset = None if dataset is None else str(dataset)
     frozen = OmegaConf.masked_copy(config, [str(key) for key in config if key not in CHOICE])
-    run = RunFolder.open(out, frozen, overwrite)
+    run = RunFolder.open(out, frozen, overwrite and choice == Choice())
     experiment = Experiment(out, config, dataset)
     plan = plan_of(experiment)
     if overwrite:
         for unit in chosen:
             (records / unit.file_name).unlink(missing_ok=True)
+            shutil.rmtree(place_of_policy(experiment, unit), ignore_errors=True)
     left = [unit for unit in chosen if read_record(records, unit, plan) is None]
     if left:
         _refuse_known_starts(experiment)
