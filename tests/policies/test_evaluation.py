@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 
 from sim2real_aug.config import settings as read_settings
 from sim2real_aug.envs.flat import FlatRenderer
@@ -19,7 +20,7 @@ from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import Observation, PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, bootstrap_interval, evaluate, summarise
-from sim2real_aug.policies.rollout import Episode, run_episodes
+from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.seeding import torch_generator
 
@@ -159,12 +160,17 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
 ) -> None:
     run = tmp_path / "run"
     train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
-    settings = EvaluateSettings(episodes=2, max_steps=10, resamples=50, device="cpu")
+    settings = EvaluateSettings(episodes=2, max_steps=10, resamples=50, video_episodes=1, device="cpu")
     summary = evaluate(run, settings)
     folder = run / "evaluations" / "flat-100000-2"
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert [episode["seed"] for episode in summary["per_episode"]] == [100000, 100001]
     assert Path(summary["picture"]).read_bytes().startswith(b"\x89PNG")
+    kept = load_episodes(folder / "episodes.npz")
+    assert [e.max_coverage for e in kept] == [e["max_coverage"] for e in summary["per_episode"]]
+    assert [e.states.shape for e in kept] == [(11, 5), (11, 5)]
+    with Image.open(summary["videos"][0]) as video:
+        assert video.n_frames == 4, "steps 0, 4, 8 and 10"
     written = (folder / "summary.json").stat().st_mtime_ns
     assert evaluate(run, settings) == summary
     assert (folder / "summary.json").stat().st_mtime_ns == written

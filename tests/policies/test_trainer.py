@@ -108,6 +108,11 @@ def test_edited_frames_take_the_place_of_originals_but_where_the_gate_failed(wri
         for place in range(2):
             row = rows[item, place]
             assert np.array_equal(shown[item, place], (edits if use and ok[row, 0] else frames)[row])
+    every, _ = load_demonstrations(
+        *open_stores(path, edited, MODEL, 0.0), MODEL, None, 0.0, seed=0, use_gate=False
+    )
+    shown = every.batch(items, np.ones(3, bool))[0].frames.numpy()
+    assert np.array_equal(shown, edits[every.windows[items][:, :2]]), "without the gate, every edit"
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
