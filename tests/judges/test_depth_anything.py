@@ -54,7 +54,9 @@ def test_the_nearest_is_0_and_the_farthest_1(judge: DepthAnything) -> None:
 def test_a_frame_with_block_and_pusher_by_hand() -> None:
     """Seen from 512 above: table at depth 512, the block's top at 482, the pusher's at 452; disparity a/z + b."""
     disparity = 7000 / torch.tensor([[[512.0, 482.0, 452.0]]]) + 3
-    torch.testing.assert_close(stretched(-disparity)[0, 0], torch.tensor([1.0, 0.531, 0.0]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        stretched(-disparity)[0, 0], torch.tensor([1.0, 0.531, 0.0]), atol=1e-3, rtol=0
+    )
 
 
 def test_the_unknown_scale_and_shift_of_disparity_do_not_matter() -> None:

@@ -20,11 +20,11 @@ def judge(checkpoints: Path) -> GroundedSam:
 
 @pytest.fixture
 def images() -> Tensor:
-    return frames(4, 64, 64)
+    return frames(4, 96, 96)
 
 
 def confidences(judge: GroundedSam, images: Tensor) -> Tensor:
-    """Of each box of each image, (B, 5), by a threshold between every two."""
+    """Of each box of each image, (B, 5), when asked for a block."""
     words = judge.tokenizer("block.", return_tensors="pt")
     words = {key: value.expand(len(images), -1) for key, value in words.items()}
     with torch.no_grad():
@@ -39,9 +39,7 @@ def split_threshold(judge: GroundedSam, images: Tensor) -> float:
 
 
 @pytest.mark.parametrize("phrase", ["Block", "the block.", "table"])
-def test_boxes_equal_transformers(
-    judge: GroundedSam, images: Tensor, phrase: str, checkpoints: Path
-) -> None:
+def test_boxes_equal_transformers(judge: GroundedSam, images: Tensor, phrase: str, checkpoints: Path) -> None:
     judge.threshold = float(confidences(judge, images).median())
     folder = checkpoints / "grounding_dino"
     processor = GroundingDinoProcessor.from_pretrained(folder, backend="pil")
@@ -64,7 +62,7 @@ def masks_one_by_one(folder: Path, images: Tensor, boxes: list[Tensor]) -> Tenso
     for row, (image, found) in enumerate(zip(images, boxes, strict=True)):
         for box in found:
             pixels = ((image - mean) / std)[None]
-            out = model(pixel_values=pixels, input_boxes=64 * box[None, None], multimask_output=False)
+            out = model(pixel_values=pixels, input_boxes=96 * box[None, None], multimask_output=False)
             logits = F.interpolate(out.pred_masks[0], images.shape[-2:], mode="bilinear", align_corners=False)
             union[row] |= logits[0, 0] > 0
     return union
@@ -90,7 +88,7 @@ def test_segment_is_boxes_then_outlines(judge: GroundedSam, images: Tensor, chec
     boxes = judge.boxes(images, "block")
     expected = masks_one_by_one(checkpoints / "sam2", images, boxes)
     masks = judge.segment(images, "block")
-    assert masks.shape == (4, 64, 64)
+    assert masks.shape == (4, 96, 96)
     assert masks.dtype == torch.bool
     assert (masks != expected).float().mean() < 1e-3
     without = torch.tensor([len(found) == 0 for found in boxes])
@@ -107,8 +105,8 @@ def test_nothing_found_is_an_empty_mask(judge: GroundedSam, images: Tensor) -> N
 def test_other_sizes_are_resized_and_come_back_at_their_own(judge: GroundedSam) -> None:
     judge.threshold = 0.0
     images = frames(1, 40, 60)
-    assert judge.detector_input(images).shape[-2:] == (64, 96)
-    assert judge.segmenter_input(images).shape[-2:] == (64, 64)
+    assert judge.detector_input(images).shape[-2:] == (96, 144)
+    assert judge.segmenter_input(images).shape[-2:] == (96, 96)
     assert judge.segment(images, "table").shape == (1, 40, 60)
 
 

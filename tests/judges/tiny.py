@@ -37,12 +37,18 @@ from transformers.models.grounding_dino.image_processing_pil_grounding_dino impo
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 WORDS = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]", 200: "the", 201: "block"}
-WORDS |= {202: "table", 1012: ".", 1029: "?"}  # BERT's numbers: Grounding DINO knows those of its marks by heart
+WORDS |= {
+    202: "table",
+    1012: ".",
+    1029: "?",
+}  # BERT's numbers: Grounding DINO knows those of its marks by heart
 
 
 def frames(count: int, height: int, width: int) -> Tensor:
     """Images (B, 3, H, W) of whole steps of 1/255, so that a processor of 8-bit images sees the same."""
-    noise = torch.randint(0, 256, (count, 3, height // 4, width // 4), generator=torch.Generator().manual_seed(3))
+    noise = torch.randint(
+        0, 256, (count, 3, height // 4, width // 4), generator=torch.Generator().manual_seed(3)
+    )
     return noise.repeat_interleave(4, 2).repeat_interleave(4, 3).float() / 255
 
 
@@ -83,7 +89,7 @@ def save_depth_anything(folder: Path) -> None:
 
 
 def save_grounding_dino(folder: Path) -> None:
-    """Input of a shorter side of 64 pixels, at most 107 the longer; 5 boxes an image."""
+    """Input of a shorter side of 96 pixels, at most 160 the longer; 5 boxes an image."""
     words = [WORDS.get(number, f"[unused{number}]") for number in range(1030)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(words))
@@ -104,32 +110,32 @@ def save_grounding_dino(folder: Path) -> None:
     )  # fmt: skip
     randomize(model)
     model.save_pretrained(folder)
-    pictures = GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 107})
+    pictures = GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 160})
     GroundingDinoProcessor(pictures, BertTokenizer(vocab=str(folder / "vocab.txt"))).save_pretrained(folder)
 
 
 def save_sam2(folder: Path) -> None:
-    """Input 64 x 64 pixels; the video model, as the hub's checkpoints are.
+    """Input 96 x 96 pixels; the video model, as the hub's checkpoints are.
 
     Its preprocessor settings are written by hand: transformers' class for them needs torchvision.
     """
     hiera = Sam2HieraDetConfig(
-        hidden_size=4, num_attention_heads=1, image_size=[64, 64], blocks_per_stage=[1, 1, 2, 1],
+        hidden_size=4, num_attention_heads=1, image_size=[96, 96], blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[4, 8, 16, 32], num_attention_heads_per_stage=[1, 1, 2, 2],
         window_size_per_stage=[4, 4, 4, 2], global_attention_blocks=[3],
         window_positional_embedding_background_size=[4, 4],
     )  # fmt: skip
     vision = Sam2VisionConfig(
         backbone_config=hiera, backbone_channel_list=[32, 16, 8, 4],
-        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]], fpn_hidden_size=16,
+        backbone_feature_sizes=[[24, 24], [12, 12], [6, 6]], fpn_hidden_size=16,
     )  # fmt: skip
-    prompts = Sam2PromptEncoderConfig(hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4)
+    prompts = Sam2PromptEncoderConfig(hidden_size=16, image_size=96, patch_size=16, mask_input_channels=4)
     decoder = Sam2MaskDecoderConfig(
         hidden_size=16, mlp_dim=16, num_hidden_layers=1, num_attention_heads=2, iou_head_hidden_dim=16
     )
     model = Sam2VideoModel(
         Sam2VideoConfig(
-            vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder, image_size=64,
+            vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder, image_size=96,
             memory_attention_hidden_size=16, memory_attention_num_layers=1,
             memory_attention_feed_forward_hidden_size=16, memory_encoder_hidden_size=16,
             memory_encoder_output_channels=4, mask_downsampler_embed_dim=16, memory_fuser_num_layers=1,
@@ -138,9 +144,9 @@ def save_sam2(folder: Path) -> None:
     )  # fmt: skip
     randomize(model)
     model.save_pretrained(folder)
-    sides = {"height": 64, "width": 64}
+    sides = {"height": 96, "width": 96}
     settings = {"image_processor_type": "Sam2ImageProcessorFast", "image_mean": MEAN, "image_std": STD}
-    settings |= {"size": sides, "resample": 2, "mask_size": {"height": 16, "width": 16}, "crop_size": None}
+    settings |= {"size": sides, "resample": 2, "mask_size": {"height": 24, "width": 24}, "crop_size": None}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
@@ -165,6 +171,6 @@ def save_clip(folder: Path) -> None:
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=6))
     randomize(model)
     model.save_pretrained(folder)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    ).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
