@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from paired_frames import domains_of
 from specialist import Meter, make_meter
 from specialist_report import Measured, mean, pooled, quantile
@@ -40,6 +39,7 @@ from specialist_runs import (
     training_store,
 )
 
+from sim2real_aug.config import make
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, unknown_name
@@ -134,7 +134,7 @@ def base_of(work: Path, plan: Plan, unit: Unit) -> tuple[str, ...]:
         return ()
     folder = work / "editors" / slug(unit.name)
     if not (folder / "model_index.json").is_file():
-        editor = instantiate(run_config(plan, seed=0).editor)
+        editor = make(run_config(plan, seed=0).editor)
         unit.change(editor)
         editor.save_pretrained(folder)
     return (f"editor.path={folder}",)

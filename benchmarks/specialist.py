@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from edit_metrics import Figures, Frames, against_real, judged, nearer_own, pose_errors
-from hydra.utils import instantiate
 from paired_frames import SIZE, domains_of
 from perceptual import Encoder, find_encoder
 from specialist_report import BASE, REAL, SPECIALIST, Measured, markdown, summarise
@@ -44,7 +43,7 @@ from specialist_runs import (
 )
 
 from sim2real_aug.augment.classical import CLASSICAL
-from sim2real_aug.config import settings
+from sim2real_aug.config import make, settings
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor import load_editor
@@ -90,9 +89,9 @@ def make_meter(plan: Plan, editor: Editor) -> Meter:
     """What measures the runs of a plan, which start from `editor`."""
     config = run_config(plan, seed=0)
     chosen = settings(D3POSettings, config.d3po)
-    judge = instantiate(config.judge)
+    judge = make(config.judge)
     scorer = JudgedScores(judge, chosen.regions, chosen.lambda_outside)
-    watching = instantiate(config.guard) if config.get("guard") else judge
+    watching = make(config.guard) if config.get("guard") else judge
     count = chosen.photos_per_edit
     count = editor.edit_settings.photos_per_edit if count is None else count
     return Meter(scorer, watching, count, find_encoder())

@@ -15,12 +15,11 @@ from typing import Any, cast
 
 import numpy as np
 from edit_metrics import Frames
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from paired_frames import PairedFrames, paired_frames
 
 from sim2real_aug.augment.provenance import weights_hash
-from sim2real_aug.config import compose
+from sim2real_aug.config import compose, make
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data.photos import load_photos
 from sim2real_aug.editor.editor import Editor
@@ -64,7 +63,7 @@ def open_work(work: Path, plan: Plan) -> Editor:
     Raises BadInput when units of another plan, or of other weights, are there.
     """
     config = run_config(plan, seed=0)
-    editor, judge = instantiate(config.editor), instantiate(config.judge)
+    editor, judge = make(config.editor), make(config.judge)
     record = {
         **asdict(plan),
         "editor": weights_hash(editor.components),

@@ -14,12 +14,13 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.errors import BadInput, Sim2RealError, unknown_name
 
 T = TypeVar("T")
 _SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {  # how a type is spoken of, and what passes for it
@@ -86,6 +87,24 @@ def as_override(key: str, value: object) -> str:
         return f"{key}=[{','.join(as_override('', item)[1:] for item in value)}]"
     text = re.sub(r"(\\+)(?='|$)", r"\1\1", str(value)).replace("'", "\\'")
     return f"{key}='{text}'"
+
+
+def make(node: Any, **more: object) -> Any:
+    """What the node's `_target_` makes (hydra's `instantiate`). A BadInput of its own comes through as it is.
+
+    Raises BadInput where there is no such `_target_`.
+    """
+    try:
+        return instantiate(node, **more)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, Sim2RealError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from error
+        if str(error).startswith("Error locating target"):
+            raise BadInput(" ".join(str(error).split("\n")[0].split())) from error
+        raise
 
 
 def _explain(error: Exception, name: str) -> BadInput:

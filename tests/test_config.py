@@ -8,7 +8,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from sim2real_aug.config import compose, settings
+from sim2real_aug.config import compose, make, settings
 from sim2real_aug.errors import BadInput
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -117,3 +117,13 @@ def test_settings_fill_a_dataclass_and_make_lists_tuples():
 def test_settings_refuse_an_unknown_key():
     with pytest.raises(BadInput, match=r"unknown key 'degree'. Did you mean 'degrees'"):
         settings(Oven, {"degree": 1})
+
+
+def test_what_a_target_refuses_comes_through_as_it_is() -> None:
+    assert make({"_target_": "builtins.dict", "a": 1}) == {"a": 1}
+    with pytest.raises(BadInput, match=r"^/nowhere is not a compact judge"):
+        make(compose("train_editor", ["judge.path=/nowhere"]).judge)
+    with pytest.raises(BadInput, match=r"Error locating target 'sim2real_aug\.judges\.lod_judge'"):
+        make({"_target_": "sim2real_aug.judges.lod_judge"})
+    with pytest.raises(Exception, match="invalid literal"):
+        make({"_target_": "builtins.int", "_args_": ["x"]})

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from omegaconf import DictConfig, OmegaConf
+
+from sim2real_aug.config import make, settings
 from sim2real_aug.errors import BadInput
+from sim2real_aug.judges.base import Judge
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class AugmentSettings:
             limit = getattr(self, name)
             if limit is not None and not limit >= 0:
                 raise BadInput(f"{name} must not be negative, or null; got {limit}")
+
+
+def read_config(config: DictConfig) -> tuple[AugmentSettings, Judge]:
+    """The settings of `configs/augment.yaml`, and the judge that it names, loaded."""
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "judge"])
+    return settings(AugmentSettings, own), make(config.judge)
 
 
 def episode_range(episodes: str | None, n_episodes: int) -> range:

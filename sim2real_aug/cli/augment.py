@@ -34,18 +34,16 @@ def augment(
     target = out or default_output(source)
     config = call.compose({"episodes": episodes, "seed": seed}, dataset=source, out=target)
     from sim2real_aug.augment.engine import augment as edit_store
-    from sim2real_aug.augment.settings import AugmentSettings
-    from sim2real_aug.config import settings
+    from sim2real_aug.augment.settings import read_config
     from sim2real_aug.data import ReplayBuffer, load_photos
     from sim2real_aug.editor import load_editor
-    from sim2real_aug.judges import load_judge
 
-    chosen = settings(AugmentSettings, config)
+    chosen, judge = read_config(config)
     ReplayBuffer.open(source)  # a damaged store is said before the editor takes its seconds to load
     loaded = load_editor(editor)
     prompts = load_photos(photos, loaded.image_size) if photos else None
     return edit_store(
-        source, loaded, target, chosen, photos=prompts, judge=load_judge(), overwrite=call.overwrite
+        source, loaded, target, chosen, photos=prompts, judge=judge, overwrite=call.overwrite
     )
 
 

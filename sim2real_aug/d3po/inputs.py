@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
+from sim2real_aug.config import make
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
@@ -48,7 +48,7 @@ def open_dataset(path: str | Path | None, simulate: DictConfig, run: Path) -> Re
     if path is None:
         path = run / "simulated.zarr"
         say(f"no dataset given: simulated episodes are used, {path}")
-        instantiate(simulate, out=path)  # continues what it finds
+        make(simulate, out=path)  # continues what it finds
     return ReplayBuffer.open(path)
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from sim2real_aug.config import make
 from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
 from sim2real_aug.d3po.choice import choose, is_hacked
@@ -75,7 +75,7 @@ def train_editor(
         if config.target is not None:
             store.array("state")
     require_work(conditions_per_round=settings.conditions_per_round)
-    editor = instantiate(config.editor).to(device)
+    editor = make(config.editor).to(device)
     photo_set = open_photos(photos, editor)
     judge = open_judge(config.judge, device)
     guard = open_guard(config.get("guard"), config.judge, settings, device)

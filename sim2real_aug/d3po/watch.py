@@ -6,10 +6,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 
+from sim2real_aug.config import make
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.replay_buffer import ReplayBuffer
@@ -26,7 +26,7 @@ class StateRenderer(Protocol):
 
 def open_judge(node: DictConfig, device: torch.device) -> Judge:
     """The judge that a hydra node makes, on `device`."""
-    judge: Judge = instantiate(node)
+    judge: Judge = make(node)
     if isinstance(judge, torch.nn.Module):
         judge.to(device)
     return judge
@@ -57,6 +57,6 @@ def held_out_targets(
     """
     if node is None:
         return None
-    renderer: StateRenderer = instantiate(node)
+    renderer: StateRenderer = make(node)
     states = [buffer.read("state", int(frame), int(frame) + 1)[0] for frame in frames]
     return np.stack([renderer.image(state, size) for state in states])

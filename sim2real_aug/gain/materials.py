@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import CLASSICAL, TransferEditor
 from sim2real_aug.augment.engine import augment
-from sim2real_aug.augment.settings import AugmentSettings
+from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
 from sim2real_aug.config import command_config, settings
 from sim2real_aug.d3po.trainer import train_editor
@@ -27,7 +27,6 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit
-from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
@@ -124,7 +123,7 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     if place.exists():  # complete: it appears only when it is
         return place
     photos = photographed(experiment, scene)
-    chosen = settings(AugmentSettings, experiment.stage("augment", "augment", seed=seed))
+    chosen, judge = read_config(experiment.stage("augment", "augment", seed=seed))
     if kind in CLASSICAL:
         size = ReplayBuffer.open(simulated(experiment)).array("img").shape[1]
         editor: Any = TransferEditor(kind, load_photos(photos, size).images)
@@ -132,15 +131,9 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
         editor = cut_editor(experiment, scene, seed)
     else:
         editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None)
-    judge = load_judge() if kind == SPECIALIST else None  # no other arm asks the gate
-    augment(
-        simulated(experiment),
-        editor,
-        place,
-        chosen,
-        photos=load_photos(photos, editor.image_size),
-        judge=judge,
-    )
+    prompts = load_photos(photos, editor.image_size)
+    asked = judge if kind == SPECIALIST else None  # no other arm has a gate
+    augment(simulated(experiment), editor, place, chosen, photos=prompts, judge=asked)
     return place
 
 
