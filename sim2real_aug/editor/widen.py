@@ -6,6 +6,7 @@ widened editor's output is the plain one's exactly, whatever the photo, until tr
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,16 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.errors import BadInput
+from sim2real_aug.hub import fetch
+
+PARTS: dict[str, Any] = {
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "tokenizer": CLIPTokenizer,
+    "unet": UNet2DConditionModel,
+}
+NEEDED = ("model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors")
+IGNORED = ("safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors")
 
 
 def widen_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
@@ -45,34 +56,51 @@ def stochastic_scheduler(config: dict[str, Any]) -> DDIMScheduler:
     )
 
 
-def from_instruct_pix2pix(path: str | Path, dtype: torch.dtype = torch.float32) -> Editor:
-    """Load a folder in InstructPix2Pix's diffusers layout and widen it.
+def from_instruct_pix2pix(
+    path: str | Path = "timbrooks/instruct-pix2pix",
+    image_size: int | None = None,
+    gradient_checkpointing: bool = False,
+) -> Editor:
+    """Load a checkpoint of InstructPix2Pix's diffusers layout, by hub name or folder, and widen it; float32.
 
-    Raises BadInput where a part is missing or the UNet does not take noise and a source image.
+    image_size: pixels a side that it is trained and edits at, None: as the checkpoint was. gradient_checkpointing:
+    less memory in training for a third more time. Raises BadInput where a part is missing or does not fit.
     """
-    folder = Path(path)
-    parts: dict[str, tuple[Any, dict[str, Any]]] = {
-        "vae": (AutoencoderKL, {"dtype": dtype}),
-        "text_encoder": (CLIPTextModel, {"dtype": dtype}),
-        "tokenizer": (CLIPTokenizer, {}),
-        "unet": (UNet2DConditionModel, {"dtype": dtype}),
-    }
-    loaded = {}
-    for name, (kind, options) in parts.items():
-        if not (folder / name).is_dir():
-            raise BadInput(f"{folder} is not an InstructPix2Pix checkpoint: it has no folder '{name}'")
-        try:
-            loaded[name] = kind.from_pretrained(folder / name, **options)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{folder / name} does not load: {' '.join(str(error).split())}") from error
-    latent = loaded["vae"].config.latent_channels
-    if loaded["unet"].config.in_channels != 2 * latent:
+    folder = fetch(path, NEEDED, IGNORED)
+    if (folder / "model_index.json").is_file() and _class_of(folder) == "Editor":
+        raise BadInput(f"{folder} is an editor already: load it with editor=compact editor.path={folder}")
+    parts = {name: _load(folder, name, kind) for name, kind in PARTS.items()}
+    vae, unet, text_encoder = parts["vae"], parts["unet"], parts["text_encoder"]
+    latent = vae.config.latent_channels
+    if unet.config.in_channels != 2 * latent:
         raise BadInput(
-            f"{folder / 'unet'} takes {loaded['unet'].config.in_channels} channels; InstructPix2Pix takes {2 * latent}"
+            f"{folder / 'unet'} takes {unet.config.in_channels} channels; InstructPix2Pix takes {2 * latent}"
         )
-    unet = widen_unet(loaded["unet"], latent)
-    fusion = ConditioningFusion(2 * latent, loaded["text_encoder"].config.hidden_size).to(dtype)
+    wide = widen_unet(unet, latent)
+    fusion = ConditioningFusion(2 * latent, text_encoder.config.hidden_size)
     scheduler = stochastic_scheduler(DDIMScheduler.load_config(folder / "scheduler"))
-    editor = Editor(loaded["vae"], loaded["text_encoder"], loaded["tokenizer"], unet, fusion, scheduler)
+    editor = Editor(vae, text_encoder, parts["tokenizer"], wide, fusion, scheduler)
+    if image_size is not None:
+        if image_size % editor.size_multiple:
+            raise BadInput(f"image_size must be a multiple of {editor.size_multiple}; got {image_size}")
+        wide.register_to_config(sample_size=image_size // editor.latent_stride)
+    if gradient_checkpointing:
+        wide.enable_gradient_checkpointing()
+    for module in (vae, text_encoder, wide, fusion):
+        module.requires_grad_(False).eval()
     editor.set_progress_bar_config(disable=True)
     return editor
+
+
+def _load(folder: Path, name: str, kind: Any) -> Any:
+    if not (folder / name).is_dir():
+        raise BadInput(f"{folder} is not an InstructPix2Pix checkpoint: it has no folder '{name}'")
+    options = {} if kind is CLIPTokenizer else {"dtype": torch.float32, "use_safetensors": True}
+    try:
+        return kind.from_pretrained(folder / name, **options)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{folder / name} does not load: {' '.join(str(error).split())}") from error
+
+
+def _class_of(folder: Path) -> str:
+    return str(json.loads((folder / "model_index.json").read_text()).get("_class_name"))

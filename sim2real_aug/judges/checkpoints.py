@@ -1,7 +1,6 @@
 """Published checkpoints: a name of the Hugging Face hub or a folder in, a network and its tokenizer out.
 
-With a network the hub is asked for the newest revision; without one what the cache holds is taken. Weights are read
-from safetensors only.
+Weights are read from safetensors only.
 """
 
 from __future__ import annotations
@@ -13,54 +12,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-)
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from sim2real_aug import hub
 from sim2real_aug.errors import BadInput
-from sim2real_aug.progress import say
 
 T = TypeVar("T")
 NEEDED = ("*.json", "*.txt", "*.safetensors")  # of a repository's top folder; the rest are other formats
 
 
 def fetch(name: str | Path) -> Path:
-    """The folder of a checkpoint: `name` itself where it is one, else the hub's ORG/MODEL of that name.
-
-    Raises BadInput for a name that the hub does not know or keeps behind a login, and where neither the hub can be
-    reached nor the cache holds it.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    unknown = f"{name} is neither a folder nor, as ORG/MODEL, a model on the Hugging Face hub"
-    if str(name).count("/") != 1 or str(name)[0] in "./~":
-        raise BadInput(unknown)
-    try:
-        if not isinstance(try_to_load_from_cache(str(name), "config.json"), str):
-            say(f"fetching {name} from the Hugging Face hub")
-        return Path(snapshot_download(str(name), allow_patterns=list(NEEDED), ignore_patterns=["*/*"]))
-    except GatedRepoError as error:  # before its base class
-        raise BadInput(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name}, then run 'hf auth login'"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise BadInput(f"{unknown}; a private one asks for 'hf auth login'") from error
-    except EntryNotFoundError as error:
-        raise BadInput(
-            f"{name} is not in the cache and the Hugging Face hub cannot be reached; give the folder of a copy, or "
-            "run once with a network"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{name} cannot be fetched: {_one_line(error)}") from error
+    """The folder of a judge's checkpoint, see `hub.fetch`."""
+    return hub.fetch(name, NEEDED, ("*/*",))
 
 
 def load_model(kind: Any, folder: Path, model_types: Collection[str]) -> Any:

@@ -8,6 +8,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 from PIL import Image
 
+from sim2real_aug.config import compose, make
 from sim2real_aug.editor.editor import Editor, EditSettings, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.widen import from_instruct_pix2pix
@@ -99,3 +100,21 @@ def test_wrong_checkpoints_are_refused_in_one_line(checkpoint: Path, editor: Edi
         Editor.from_pretrained(checkpoint)
     with pytest.raises(BadInput, match="multiples of 4"):
         editor(np.zeros((1, 30, 30, 3), np.uint8), np.zeros((1, 30, 30, 3), np.uint8))
+
+
+def test_the_configuration_sd15_loads_a_folder_and_trains_with_checkpointing(checkpoint: Path) -> None:
+    node = compose("train_editor", ["editor=sd15", f"editor.path={checkpoint}", "editor.image_size=48"]).editor
+    editor = make(node)
+    assert editor.image_size == 48
+    assert editor.unet.is_gradient_checkpointing
+    assert not any(parameter.requires_grad for parameter in editor.unet.parameters())
+    with pytest.raises(BadInput, match="image_size must be a multiple of 4; got 50"):
+        from_instruct_pix2pix(checkpoint, image_size=50)
+    editor.save_pretrained(checkpoint.parent / "wide")
+    with pytest.raises(BadInput, match="is an editor already"):
+        from_instruct_pix2pix(checkpoint.parent / "wide")
+
+
+def test_a_name_that_the_hub_cannot_have_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^no/such/model is neither a folder nor, as ORG/MODEL"):
+        from_instruct_pix2pix("no/such/model")
