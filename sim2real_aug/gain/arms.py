@@ -9,17 +9,19 @@ from sim2real_aug.errors import unknown_name
 
 SIM_ONLY, SPECIALIST, ORACLE = "sim_only", "specialist", "oracle"
 RANDOMIZED = "randomized"
+FEW, ALL = "few", "all"
 
 
 @dataclass(frozen=True)
 class Arm:
     """What a policy learns from.
 
-    real: the dataset's states are drawn as the scene looks. edits: who made the frames that are mixed in, None for
-    none. use_gate: edits that failed the quality gate are left out. color_jitter: of the training frames.
+    real: which of the dataset's episodes are drawn as the scene looks: ALL, the last FEW, or none. edits: who made
+    the frames that are mixed in, None for none. use_gate: edits that failed the quality gate are left out.
+    color_jitter: of the training frames.
     """
 
-    real: bool = False
+    real: str | None = None
     edits: str | None = None
     use_gate: bool = False
     color_jitter: bool = False
@@ -27,7 +29,7 @@ class Arm:
     @property
     def knows_scene(self) -> bool:
         """Whether what it learns from depends on the scene."""
-        return self.real or self.edits not in (None, RANDOMIZED)
+        return self.real is not None or self.edits not in (None, RANDOMIZED)
 
 
 ARMS: dict[str, Arm] = {
@@ -40,7 +42,8 @@ ARMS: dict[str, Arm] = {
     "base": Arm(edits="base"),
     SPECIALIST: Arm(edits=SPECIALIST),
     "specialist_gate": Arm(edits=SPECIALIST, use_gate=True),
-    ORACLE: Arm(real=True),
+    "cotrain": Arm(real=FEW),
+    ORACLE: Arm(real=ALL),
 }
 
 

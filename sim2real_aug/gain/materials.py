@@ -22,11 +22,12 @@ from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
 from sim2real_aug.config import command_config, settings
 from sim2real_aug.d3po.trainer import train_editor
-from sim2real_aug.data import ReplayBuffer, load_photos
+from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter, load_photos
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
-from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit
+from sim2real_aug.errors import BadInput
+from sim2real_aug.gain.arms import ALL, ARMS, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
@@ -87,6 +88,27 @@ def redrawn(experiment: Experiment, domain: str) -> Path:
 
 
 @piece
+def cotrained(experiment: Experiment, scene: str) -> Path:
+    """The same episodes, the last few of them as the scene looks: as teleoperation on the real bench adds."""
+    place = experiment.of_scene(scene) / "cotrained.zarr"
+    flat, real = (ReplayBuffer.open(store) for store in (simulated(experiment), redrawn(experiment, scene)))
+    if place.exists() and ReplayBuffer.open(place).n_episodes == flat.n_episodes:
+        return place
+    first_real = flat.n_episodes - experiment.config.real_episodes
+    if first_real < 1:
+        raise BadInput(
+            f"real_episodes must be below the dataset's {flat.n_episodes}; got {flat.n_episodes - first_real}"
+        )
+    with ReplayBufferWriter.create(place, overwrite=True) as writer:
+        for episode in range(flat.n_episodes):
+            buffer, rows = flat if episode < first_real else real, flat.episode(episode)
+            writer.append_episode(
+                {name: buffer.read(name, rows.start, rows.stop) for name in ("img", "state", "action")}
+            )
+    return place
+
+
+@piece
 def photographed(experiment: Experiment, scene: str) -> Path:
     """The photos of a scene: of random states, none of which is in the dataset."""
     place = experiment.of_scene(scene) / "photos"
@@ -140,7 +162,9 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
 def sources(experiment: Experiment, unit: Unit) -> tuple[str | Path, Path | None]:
     """The dataset of the unit's policy and the edits that are mixed in."""
     arm = ARMS[unit.arm]
-    dataset = redrawn(experiment, unit.scene) if arm.real else simulated(experiment)
+    dataset = simulated(experiment)
+    if arm.real is not None:
+        dataset = (redrawn if arm.real == ALL else cotrained)(experiment, unit.scene)
     if arm.edits is None:
         return dataset, None
     make = partial(redrawn, experiment, RANDOMIZED)

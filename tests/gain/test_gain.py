@@ -7,8 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.config import compose
+from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.errors import BadInput
+from sim2real_aug.gain.arms import ARMS
+from sim2real_aug.gain.materials import Experiment, cotrained, redrawn, simulated
 
 D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
 STAGES = {
@@ -29,6 +33,7 @@ TINY = [
     "scenes=[randomized/25]",
     "seeds=[0]",
     "cut_frames=8",
+    "real_episodes=1",
     *(
         f"++stages.{stage}.settings.{key}={value}"
         for stage, keys in STAGES.items()
@@ -39,17 +44,17 @@ TINY = [
 
 @pytest.mark.slow
 def test_units_fill_one_table(cli, tmp_path):
-    arms = "arms=[sim_only,color_jitter,randomized,reinhard,histogram,cut,base,specialist,specialist_gate,oracle]"
+    arms = f"arms=[{','.join(ARMS)}]"
     command = ("gain", "--out", "gain", "--records", "records")
     first = cli(*command, "--arm", "sim_only", "--arm", "oracle", "--json", arms, *TINY)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["measured"] == 2
-    assert "2 of 10 units to measure" in first.stderr
+    assert "2 of 11 units to measure" in first.stderr
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").iterdir()}
     rest = cli(*command, "--json", arms, *TINY)
     assert rest.returncode == 0, rest.stderr
     summary = json.loads(rest.stdout)
-    assert summary["measured"] == 10
+    assert summary["measured"] == 11
     for name, stamp in stamps.items():
         assert (tmp_path / "records" / name).stat().st_mtime_ns == stamp, "not measured again"
     record = json.loads((tmp_path / "records/randomized-25-specialist-0.json").read_text())
@@ -84,3 +89,23 @@ def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):
     )
     assert refused.returncode == 2
     assert "evaluation seed 7 starts where episode 1 of known.zarr does" in refused.stderr
+
+
+def test_cotraining_takes_its_last_episodes_from_the_scene(tmp_path):
+    config = compose("gain", [*TINY, "real_episodes=1"])
+    experiment = Experiment(tmp_path, config)
+    flat, real, mixed = (
+        ReplayBuffer.open(path)
+        for path in (
+            simulated(experiment),
+            redrawn(experiment, "randomized/25"),
+            cotrained(experiment, "randomized/25"),
+        )
+    )
+    last = flat.episode(2)
+    np.testing.assert_array_equal(mixed.images()[: last.start], flat.images()[: last.start])
+    np.testing.assert_array_equal(mixed.images()[last], real.images()[last])
+    np.testing.assert_array_equal(mixed.read("action"), flat.read("action"))
+    too_many = Experiment(tmp_path / "other", compose("gain", [*TINY, "real_episodes=3"]))
+    with pytest.raises(BadInput, match="real_episodes must be below the dataset's 3; got 3"):
+        cotrained(too_many, "randomized/25")
