@@ -50,6 +50,10 @@ class Experiment:
         """The configuration of `command` as stage `name` has it."""
         return command_config(command, self.config.stages[name].settings, **fixed)
 
+    def drawn(self, domain: str) -> dict[str, object]:
+        """The keys of a command that say how frames are drawn."""
+        return {"domain": domain, "config_dir": self.config.get("config_dir")}
+
     def of_scene(self, scene: str) -> Path:
         return self.folder / scene.replace("/", "-")
 
@@ -80,7 +84,7 @@ def simulated(experiment: Experiment) -> str | Path:
 def redrawn(experiment: Experiment, domain: str) -> Path:
     """The same episodes drawn in another domain."""
     source = f"replay:{simulated(experiment)}"
-    fixed = {"source": source, "domain": domain, "seed": experiment.seed}
+    fixed = {"source": source, "seed": experiment.seed, **experiment.drawn(domain)}
     chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", **fixed))
     place = experiment.of_scene(domain) / "redrawn.zarr"
     simulate(place, chosen)
@@ -112,7 +116,7 @@ def cotrained(experiment: Experiment, scene: str) -> Path:
 def photographed(experiment: Experiment, scene: str) -> Path:
     """The photos of a scene: of random states, none of which is in the dataset."""
     place = experiment.of_scene(scene) / "photos"
-    config = experiment.stage("photos", "photos", domain=scene, seed=experiment.seed)
+    config = experiment.stage("photos", "photos", seed=experiment.seed, **experiment.drawn(scene))
     take_photos(place, settings(PhotosSettings, config))
     return place
 

@@ -48,7 +48,7 @@ def film(experiment: Experiment, records: Sequence[Record]) -> list[Path]:
     """
     written = []
     for scene in sorted({record["scene"] for record in records}):
-        renderer, shown = make_renderer(scene), {}
+        renderer, shown = make_renderer(scene, config_dir=experiment.config.config_dir), {}
         for record in sorted((r for r in records if r["scene"] == scene), key=lambda r: -int(r["seed"])):
             unit = Unit(record["arm"], scene, record["seed"])
             folder = evaluation(experiment, unit).folder(place_of_policy(experiment, unit))

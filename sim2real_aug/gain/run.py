@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def run_gain(
     choice = choice or Choice()
     planned, chosen = list(units_of(config.scenes, config.arms, config.seeds)), _chosen(config, choice)
     for scene in config.scenes:
-        make_renderer(scene)
+        make_renderer(scene, config_dir=config.config_dir)
     config.dataset = None if dataset is None else str(dataset)
     frozen = OmegaConf.masked_copy(config, [str(key) for key in config if key not in CHOICE])
     run = RunFolder.open(out, frozen, overwrite and choice == Choice())
@@ -100,7 +100,7 @@ def run_gain(
 
 def _chosen(config: DictConfig, choice: Choice) -> list[Unit]:
     parts = {}
-    for name in CHOICE:
+    for name in (field.name for field in fields(Choice)):
         planned, wanted = list(config[name]), getattr(choice, name)
         for value in wanted or ():
             if value not in planned:

@@ -33,7 +33,7 @@ from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.runs import differing_keys, write_text_atomically
 
-CHOICE = ("scenes", "arms", "seeds")  # which units there are: not part of what makes one
+CHOICE = ("scenes", "arms", "seeds", "config_dir")  # which units there are and where their scenes lie
 Record = dict[str, Any]
 
 
@@ -95,7 +95,7 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
             "evaluation": round(after_evaluation - after_training, 1),
             "proxy": round(time.monotonic() - after_evaluation, 1),
         },
-        "scenes": scene_records((unit.scene,), None),
+        "scenes": scene_records((unit.scene,), experiment.config.config_dir),
         "version": sim2real_aug.__version__,
         "git": git_revision(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
@@ -108,7 +108,9 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
 
 def evaluation(experiment: Experiment, unit: Unit) -> EvaluateSettings:
     """All units of a scene are evaluated from the same starts."""
-    return settings(EvaluateSettings, experiment.stage("evaluate", "evaluate", domain=unit.scene))
+    return settings(
+        EvaluateSettings, experiment.stage("evaluate", "evaluate", **experiment.drawn(unit.scene))
+    )
 
 
 def measure_unit_proxy(experiment: Experiment, unit: Unit) -> dict[str, float]:
