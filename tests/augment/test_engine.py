@@ -443,9 +443,12 @@ def test_episode_ranges(text: str | None, expected: range) -> None:
 
 
 def test_shipped_settings_are_the_defaults() -> None:
-    from sim2real_aug.config import compose, settings
+    from sim2real_aug.augment.settings import read_config
+    from sim2real_aug.config import compose
+    from sim2real_aug.judges.compact import CompactJudge
 
-    shipped = settings(AugmentSettings, compose("augment"))
+    shipped, judge = read_config(compose("augment"))
+    assert isinstance(judge, CompactJudge)
     assert shipped == AugmentSettings(frame_geometry="sim2real_aug.envs.redrawing.redraw_geometry")
 
 
