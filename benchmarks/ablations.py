@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -221,7 +222,7 @@ def main() -> None:
         rows = measure(arguments.work, plan, domains, units, arguments.seeds)
     except BadInput as error:
         parser.error(str(error))
-    table, text = markdown(rows, f"python {' '.join(sys.argv)}"), json.dumps(rows, indent=2)
+    table, text = markdown(rows, f"python {shlex.join(sys.argv)}"), json.dumps(rows, indent=2)
     print(table, file=sys.stderr)
     print(text)
     for path, content in ((arguments.json, text + "\n"), (arguments.markdown, table)):
