@@ -173,7 +173,7 @@ def arm_settings(arm: str, pairs: int) -> D3POSettings:
         return shipped
     return replace(
         shipped, conditions_per_round=pairs, trajectories_per_condition=2, batch_size=2, updates_per_round=pairs,
-        num_inference_steps=STEPS, train_timesteps=STEPS,
+        num_inference_steps=STEPS, train_timesteps=STEPS, shared_noise=False, weigh_steps=False,
     )  # fmt: skip
 
 
