@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sim2real_aug.report.intervals import Estimate, Statistic, Values, estimate
+from sim2real_aug.report.intervals import Estimate, Statistic, Values, difference, estimate, mean
 
 Measured = dict[str, dict[str, Values]]  # method -> figure -> (K, M)
 
@@ -38,14 +38,6 @@ class Claim:
     values: tuple[tuple[str, str], ...]  # (method, figure) of each argument of the statistic
     asked: str
     holds: Callable[[Estimate], bool]
-
-
-def mean(values: Values) -> Values:
-    return np.asarray(values.mean((-2, -1)))
-
-
-def difference(first: Values, second: Values) -> Values:
-    return mean(first) - mean(second)
 
 
 def reduction(first: Values, second: Values) -> Values:

@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from sim2real_aug.policies.diffusion import Observation
+from sim2real_aug.seeding import torch_generator
+
 MOST_AT_ONCE = 3
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as in torchvision
 
@@ -30,6 +33,11 @@ def jitter(frames: Tensor, generator: Generator) -> Tensor:
             factor = factors.to(frames.device)[chosen, None, None, None, None]
             images[chosen] = transform(images[chosen], factor).clamp(0, 1)
     return (images * 255).round().to(torch.uint8)
+
+
+def jittered(seen: Observation, seed: int, step: int) -> Observation:
+    """What training step `step` sees: the draws follow from (seed, step) alone."""
+    return Observation(jitter(seen.frames, torch_generator(seed, "jitter", step)), seen.states)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from sim2real_aug.policies.demonstrations import (
     use_edited,
 )
 from sim2real_aug.policies.diffusion import DiffusionPolicy, Observation, PolicySettings
-from sim2real_aug.policies.jitter import jitter
+from sim2real_aug.policies.jitter import jittered
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -171,8 +171,7 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     """One optimiser step; returns the loss. Raises Fault when it is not finite, before the weights change."""
     policy, observation, actions = training.policy, batch[0].to(training.policy.device), batch[1]
     if settings.color_jitter:
-        colors = torch_generator(settings.seed, "jitter", training.step)
-        observation = Observation(jitter(observation.frames, colors), observation.states)
+        observation = jittered(observation, settings.seed, training.step)
     factor = learning_rate_factor(training.step, settings.warmup_steps, settings.steps)
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor

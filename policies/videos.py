@@ -5,16 +5,15 @@ Legend: T frames shown, H W pixels; frames (T, H, W, 3) uint8 RGB; states (steps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sim2real_aug.envs.rendering import Renderer
-from sim2real_aug.report.pictures import GAP, HEADER, INK, PAPER
+from sim2real_aug.report.pictures import sheet
 
 STRIDE = 4  # control steps from one frame to the next
 MILLISECONDS = 100 * STRIDE // 2  # a frame stays: twice the robot's speed
@@ -32,7 +31,7 @@ def animate(columns: Mapping[str, tuple[Renderer, NDArray[np.float64]]], path: P
     ]
     length = max(map(len, drawn))
     frames = [
-        _row([images[min(index, len(images) - 1)] for images in drawn], list(columns))
+        sheet([[images[min(index, len(images) - 1)] for images in drawn]], list(columns), SIDE)
         for index in range(length)
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,13 +43,3 @@ def animate(columns: Mapping[str, tuple[Renderer, NDArray[np.float64]]], path: P
 def _steps(states: int) -> list[int]:
     """Every fourth, the last one too."""
     return [*range(0, states - 1, STRIDE), states - 1]
-
-
-def _row(images: Sequence[NDArray[np.uint8]], names: Sequence[str]) -> NDArray[np.uint8]:
-    width = len(images) * (SIDE + GAP) - GAP
-    canvas = np.full((HEADER + SIDE, width, 3), PAPER, np.uint8)
-    for column, (image, name) in enumerate(zip(images, names, strict=True)):
-        left = column * (SIDE + GAP)
-        canvas[HEADER:, left : left + SIDE] = image
-        cv2.putText(canvas, name, (left + 2, HEADER - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
-    return canvas

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput
 from sim2real_aug.progress import say
 
@@ -51,4 +52,4 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
             "run once with a network"
         ) from error
     except (OSError, ValueError) as error:
-        raise BadInput(f"{name} cannot be fetched: {' '.join(str(error).split())}") from error
+        raise BadInput(f"{name} cannot be fetched: {one_line(error)}") from error

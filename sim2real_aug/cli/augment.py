@@ -38,8 +38,8 @@ def augment(
     from sim2real_aug.data import ReplayBuffer, load_photos
     from sim2real_aug.editor import load_editor
 
+    ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
     chosen, judge = read_config(config)
-    ReplayBuffer.open(source)  # a damaged store is said before the editor takes its seconds to load
     loaded = load_editor(editor)
     prompts = load_photos(photos, loaded.image_size) if photos else None
     return edit_store(

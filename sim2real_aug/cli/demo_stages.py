@@ -129,7 +129,7 @@ def train_arms(demo: Demo) -> dict[str, Any]:
 
 
 def _summary(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "summary.json").read_text()))
+    return RunFolder(run).summary() or {}
 
 
 def evaluate_arms(demo: Demo) -> dict[str, Any]:

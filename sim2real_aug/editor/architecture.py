@@ -8,6 +8,7 @@ from typing import Any
 
 from sim2real_aug.errors import BadInput
 
+INDEX = "model_index.json"
 COMPONENTS = {
     "vae": "AutoencoderKL",
     "text_encoder": "CLIPTextModel",
@@ -19,15 +20,20 @@ COMPONENTS = {
 WIDEN = "widen a plain InstructPix2Pix checkpoint first: sim2real_aug.editor.widen.from_instruct_pix2pix"
 
 
-def require_editor(folder: Path) -> None:
-    """Raises BadInput that names what is there instead of an editor, from model_index.json alone."""
-    file = folder / "model_index.json"
-    if not file.is_file():
-        raise BadInput(f"{folder} is not an editor: it has no model_index.json")
+def read_index(folder: Path) -> dict[str, Any]:
+    """The parts of a diffusers pipeline by class, {} where there is no index. Raises BadInput for a damaged one."""
+    file = folder / INDEX
     try:
-        index = json.loads(file.read_text())
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
     except (OSError, ValueError) as error:
         raise BadInput(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def require_editor(folder: Path) -> None:
+    """Raises BadInput that names what is there instead of an editor, from model_index.json alone."""
+    if not (folder / INDEX).is_file():
+        raise BadInput(f"{folder} is not an editor: it has no {INDEX}")
+    index = read_index(folder)
     kind = index.get("_class_name")
     if kind != "Editor":
         raise BadInput(f"{folder} holds a {kind}, not an Editor; {WIDEN}")

@@ -6,7 +6,6 @@ widened editor's output is the plain one's exactly, whatever the photo, until tr
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sim2real_aug.editor.architecture import read_index
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.errors import BadInput
@@ -67,7 +67,7 @@ def from_instruct_pix2pix(
     less memory in training for a third more time. Raises BadInput where a part is missing or does not fit.
     """
     folder = fetch(path, NEEDED, IGNORED)
-    if (folder / "model_index.json").is_file() and _class_of(folder) == "Editor":
+    if read_index(folder).get("_class_name") == "Editor":
         raise BadInput(f"{folder} is an editor already: load it with editor=compact editor.path={folder}")
     parts = {name: _load(folder, name, kind) for name, kind in PARTS.items()}
     vae, unet, text_encoder = parts["vae"], parts["unet"], parts["text_encoder"]
@@ -100,7 +100,3 @@ def _load(folder: Path, name: str, kind: Any) -> Any:
         return kind.from_pretrained(folder / name, **options)
     except (OSError, ValueError) as error:
         raise BadInput(f"{folder / name} does not load: {' '.join(str(error).split())}") from error
-
-
-def _class_of(folder: Path) -> str:
-    return str(json.loads((folder / "model_index.json").read_text()).get("_class_name"))

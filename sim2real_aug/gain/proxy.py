@@ -25,7 +25,7 @@ from sim2real_aug.policies.demonstrations import (
 )
 from sim2real_aug.policies.diffusion import Observation, PolicySettings, crop
 from sim2real_aug.policies.encoders import make_encoder
-from sim2real_aug.policies.jitter import jitter
+from sim2real_aug.policies.jitter import jittered
 from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.progress import progress
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -109,8 +109,7 @@ def _train(
         for step in range(settings.steps):
             seen, actions = data.batch(*order.batch(step))
             if training.color_jitter:
-                colors = torch_generator(training.seed, "jitter", step)
-                seen = Observation(jitter(seen.frames, colors), seen.states)
+                seen = jittered(seen, training.seed, step)
             pose, plan = network(seen, torch_generator(training.seed, "proxy crop", step))
             loss = F.mse_loss(pose, _pose(seen)) + F.mse_loss(plan, _scaled(_chunk(actions, policy)))
             optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit, units_of
 from sim2real_aug.gain.materials import CUT, Experiment, place_of_policy, simulated
 from sim2real_aug.gain.pictures import film, plot
 from sim2real_aug.gain.table import as_json, markdown, rows_of
-from sim2real_aug.gain.units import CHOICE, measure_unit, plan_of, read_record
+from sim2real_aug.gain.units import CHOICE, Record, measure_unit, plan_of, read_record
 from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.progress import say
 from sim2real_aug.runs import RunFolder, write_text_atomically
@@ -80,8 +80,8 @@ def run_gain(
     for number, unit in enumerate(left, 1):
         say(f"[{number}/{len(left)}] {unit}")
         measure_unit(experiment, unit, plan, records)
-        _write_table(run, [read_record(records, unit, plan) for unit in planned])
-    measured = [record for unit in planned if (record := read_record(records, unit, plan)) is not None]
+        _write_table(run, _recorded(records, planned, plan))
+    measured = _recorded(records, planned, plan)
     if not measured:
         raise BadInput(f"{records} holds no record of this plan")
     _write_table(run, measured)
@@ -160,7 +160,10 @@ def _refuse_known_starts(experiment: Experiment) -> None:
             )
 
 
-def _write_table(run: RunFolder, records: Sequence[Any]) -> None:
-    write_text_atomically(
-        run.path / "table.md", markdown([record for record in records if record is not None])
-    )
+def _recorded(records: Path, planned: Iterable[Unit], plan: Mapping[str, Any]) -> list[Record]:
+    """The records of those of the planned units that have one."""
+    return [record for unit in planned if (record := read_record(records, unit, plan)) is not None]
+
+
+def _write_table(run: RunFolder, measured: Sequence[Record]) -> None:
+    write_text_atomically(run.path / "table.md", markdown(measured))

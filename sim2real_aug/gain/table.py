@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sim2real_aug.gain.arms import ARMS, ORACLE, SIM_ONLY, SPECIALIST
-from sim2real_aug.report.intervals import Estimate, Values, estimate
+from sim2real_aug.report.intervals import Estimate, Values, difference, estimate, mean
 
 METRICS = {"max_coverage": "mean max coverage", "success": "success rate"}
 PROXIES = {
@@ -60,24 +60,18 @@ def _row(arm: str, by_arm: Mapping[str, list[Record]]) -> Row:
     proxies = [record["proxy"] for record in own if record["proxy"]]
     gap = lead = None
     if (shared := _shared(by_arm, (SIM_ONLY, arm, ORACLE))) and arm not in (SIM_ONLY, ORACLE):
-        gap = estimate(
-            lambda sim, edited, oracle: gap_closed(_mean(sim), _mean(edited), _mean(oracle)), *shared
-        )
+        gap = estimate(lambda sim, edited, oracle: gap_closed(mean(sim), mean(edited), mean(oracle)), *shared)
     if (shared := _shared(by_arm, (SPECIALIST, arm))) and arm != SPECIALIST:
-        lead = estimate(lambda ours, other: _mean(ours) - _mean(other), *shared)
+        lead = estimate(difference, *shared)
     return Row(
         arm,
         len(own),
-        estimate(_mean, _values(own, "max_coverage")),
-        estimate(_mean, _values(own, "success")),
+        estimate(mean, _values(own, "max_coverage")),
+        estimate(mean, _values(own, "success")),
         gap,
         lead,
         {name: float(np.mean([proxy[name] for proxy in proxies])) for name in PROXIES if proxies},
     )
-
-
-def _mean(values: Values) -> Any:
-    return values.mean((-2, -1))
 
 
 def _values(records: Iterable[Record], metric: str) -> Values:

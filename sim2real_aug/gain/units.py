@@ -24,14 +24,14 @@ from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import Unit
-from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources
+from sim2real_aug.gain.arms import ARMS, SPECIALIST, Unit
+from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources, specialist
 from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
 from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import TrainSettings
-from sim2real_aug.runs import differing_keys, write_text_atomically
+from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
 
 CHOICE = ("scenes", "arms", "seeds", "config_dir")  # which units there are and where their scenes lie
 Record = dict[str, Any]
@@ -77,9 +77,7 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
     after_training = time.monotonic()
     evaluated = evaluate(trained, evaluation(experiment, unit))
     after_evaluation = time.monotonic()
-    proxy = None
-    if experiment.config.proxy:
-        proxy = measure_unit_proxy(experiment, unit)
+    proxy = measure_unit_proxy(experiment, unit) if experiment.config.proxy else None
     record = {
         "arm": unit.arm,
         "scene": unit.scene,
@@ -87,8 +85,8 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
         "evaluation": {key: value for key, value in evaluated.items() if key != "picture"},
         "proxy": proxy,
         "policy": _summary(trained),
-        "specialist": _summary(experiment.of_scene(unit.scene) / f"specialist-{unit.seed}")
-        if unit.arm.startswith("specialist")
+        "specialist": _summary(specialist(experiment, unit.scene, unit.seed))
+        if ARMS[unit.arm].edits == SPECIALIST
         else None,
         "seconds": {
             "materials_and_training": round(after_training - start, 1),
@@ -123,7 +121,7 @@ def measure_unit_proxy(experiment: Experiment, unit: Unit) -> dict[str, float]:
 
 def _summary(run: Path) -> dict[str, Any]:
     """The summary of a finished run, but for the places in it, which mean nothing elsewhere."""
-    whole: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    whole = RunFolder(run).summary() or {}
     return {key: value for key, value in whole.items() if not isinstance(value, str)}
 
 

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from sim2real_aug import hub
+from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def _loaded(folder: Path, load: Callable[[], T]) -> T:
         with _quiet():
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} does not load: {_one_line(error)}") from error
+        raise BadInput(f"{folder} does not load: {one_line(error)}") from error
 
 
 @contextmanager
@@ -93,6 +94,3 @@ def _quiet() -> Iterator[None]:
         if bars:
             logging.enable_progress_bar()
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

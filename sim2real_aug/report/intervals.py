@@ -31,6 +31,15 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+def mean(values: Values) -> Values:
+    """Over seeds and states."""
+    return np.asarray(values.mean((-2, -1)))
+
+
+def difference(first: Values, second: Values) -> Values:
+    return mean(first) - mean(second)
+
+
 def estimate(statistic: Statistic, *values: Values, seed: int = 0) -> Estimate:
     """`statistic` of `values` with its 95 % percentile bootstrap interval (Efron 1979).
 

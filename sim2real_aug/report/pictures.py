@@ -26,6 +26,17 @@ def grid(
 ) -> Path:
     """Write `rows` of frames as one PNG, each frame `cell` pixels square, with a label over each column.
 
+    See `sheet`.
+    """
+    canvas, path = sheet(rows, labels, cell), Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(canvas))
+    return path
+
+
+def sheet(rows: Sequence[Sequence[Frame]], labels: Sequence[str], cell: int) -> Frame:
+    """`rows` of frames as one picture, each frame `cell` pixels square, with a label over each column.
+
     Rows may be of unequal length. Frames are enlarged without smoothing, so that pixels stay what they are.
     Raises BadInput when there is nothing to draw or when a frame is not (H, W, 3) uint8.
     """
@@ -42,10 +53,7 @@ def grid(
     for column, label in enumerate(labels[:columns]):
         place = (column * (cell + GAP) + 2, HEADER - 7)
         cv2.putText(canvas, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(canvas))
-    return path
+    return canvas
 
 
 def encode_png(image: Frame) -> bytes:
