@@ -145,14 +145,20 @@ class DiffusionPolicy(nn.Module):
         return torch.cat([features.unflatten(0, (batch, steps)), states], dim=-1).flatten(1)
 
     def loss(
-        self, observation: Observation, actions: Tensor, generator: Generator, random_crop: bool = True
+        self,
+        observation: Observation,
+        actions: Tensor,
+        generator: Generator,
+        random_crop: bool = True,
+        noise_draws: int = 1,
     ) -> Tensor:
         """Mean squared error of the predicted noise (Ho et al., arXiv:2006.11239, equation 14).
 
-        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order.
+        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order. Each window
+        is encoded once and learned from at `noise_draws` pairs of noise and step.
         """
-        condition = self.encode(observation, generator if random_crop else None)
-        clean = self.action_normalizer.normalize(actions)
+        condition = self.encode(observation, generator if random_crop else None).repeat(noise_draws, 1)
+        clean = self.action_normalizer.normalize(actions).repeat(noise_draws, 1, 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)
         steps = steps.to(clean.device)

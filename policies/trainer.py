@@ -50,6 +50,7 @@ class TrainSettings:
 
     steps: int = 30000
     batch_size: int = 128
+    noise_draws: int = 1
     learning_rate: float = 3e-4
     adam_betas: tuple[float, float] = (0.95, 0.999)
     adam_eps: float = 1e-8
@@ -70,7 +71,7 @@ class TrainSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "val_items", "log_every", "validate_every", "checkpoint_every")
+        positive = ("steps", "batch_size", "noise_draws", "val_items", "log_every", "validate_every", "checkpoint_every")
         for name in positive:
             if getattr(self, name) < 1:
                 raise BadInput(f"policy.training.{name} must be at least 1; got {getattr(self, name)}")
@@ -175,8 +176,9 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     factor = learning_rate_factor(training.step, settings.warmup_steps, settings.steps)
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor
+    generator = torch_generator(settings.seed, "step", training.step)
     loss = policy.loss(
-        observation, actions.to(policy.device), torch_generator(settings.seed, "step", training.step)
+        observation, actions.to(policy.device), generator, noise_draws=settings.noise_draws
     )
     value = loss.item()
     if not math.isfinite(value):

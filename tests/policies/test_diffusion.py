@@ -74,6 +74,19 @@ def test_loss_of_a_fresh_policy_is_about_the_noise_s_variance_and_seeded() -> No
     assert 0.8 < losses[0] < 1.6
 
 
+def test_several_noise_draws_encode_each_frame_once_and_average_the_loss() -> None:
+    """With the same windows three times over as one batch, the loss of three draws of each window must come out."""
+    policy, seen = make_policy(), []
+    policy.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    observation, actions = make_observation(4), torch.rand(4, 8, 2, generator=torch_generator(3)) * 400
+    drawn = policy.loss(observation, actions, torch_generator(1), random_crop=False, noise_draws=3)
+    thrice = Observation(observation.frames.repeat(3, 1, 1, 1, 1), observation.states.repeat(3, 1, 1))
+    plain = policy.loss(thrice, actions.repeat(3, 1, 1), torch_generator(1), random_crop=False)
+    torch.testing.assert_close(drawn, plain)
+    frames = observation.frames.shape[0] * observation.frames.shape[1]
+    assert seen == [frames, 3 * frames]
+
+
 def test_a_policy_that_knows_the_noise_samples_the_action() -> None:
     """With the exact noise of a single known action sequence, DDIM and DDPM both arrive at that sequence."""
     target = torch.rand(3, 8, 2, generator=torch_generator(5)) * 1.6 - 0.8
