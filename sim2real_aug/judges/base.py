@@ -28,5 +28,10 @@ class EmbeddingJudge(Protocol):
         """What the masked regions look like, (B, D) of unit length; an empty mask has a zero embedding."""
 
 
+class TextScorer(Protocol):
+    def score(self, images: Tensor, texts: list[str]) -> Tensor:
+        """How well each image answers its own text, (B,); higher is better, on a scale of the scorer's own."""
+
+
 class Judge(DepthJudge, SegmentationJudge, EmbeddingJudge, Protocol):
     """All three roles, by one network or by three."""

@@ -1,31 +1,23 @@
-"""What a region looks like to CLIP (Radford et al. 2021): the embedding of the masked image, the paper's m * I."""
+"""What a region looks like to CLIP (Radford et al. 2021)."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from sim2real_aug.judges.checkpoints import fetch, in_batches, load_model
-from sim2real_aug.judges.preprocessing import Preprocessing, masked, read_preprocessing, unit
+from sim2real_aug.judges.checkpoints import fetch, load_model
+from sim2real_aug.judges.masked_embedding import MaskedEmbedding
+from sim2real_aug.judges.preprocessing import read_preprocessing
 
 
-class Clip(nn.Module):
-    """An EmbeddingJudge. config: all but the weights that its answers depend on."""
+class Clip(MaskedEmbedding):
+    """The projected embedding of the masked image."""
 
-    def __init__(self, model: Any, preprocess: Preprocessing, batch_size: int) -> None:
-        super().__init__()
-        self.model, self.preprocess, self.batch_size = model, preprocess, batch_size
-        self.config = {"preprocess": preprocess}
-
-    def embed(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images (B, 3, H, W) and masks (B, H, W) to (B, D) of unit length, zero where a mask is empty."""
-        return in_batches(self._embed, self.batch_size, images, masks)
-
-    def _embed(self, images: Tensor, masks: Tensor) -> Tensor:
-        return unit(self.model(self.preprocess(masked(images, masks))).image_embeds, masks)
+    def features(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        embeddings: Tensor = self.model(pixels).image_embeds
+        return embeddings
 
 
 def load_clip(name: str | Path, batch_size: int = 32) -> Clip:

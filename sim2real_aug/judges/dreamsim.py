@@ -1,4 +1,4 @@
-"""What a region looks like to DreamSim (Fu et al. 2023): the embedding of the masked image, the paper's m * I.
+"""What a region looks like to DreamSim (Fu et al. 2023).
 
 The package `dreamsim` (0.2.1) brings the networks; it fetches their weights from its own releases, and code by
 torch.hub, the first time. The hub of Hugging Face does not have it.
@@ -9,35 +9,32 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, MissingExtra, unknown_name
-from sim2real_aug.judges.checkpoints import in_batches
-from sim2real_aug.judges.preprocessing import masked, resized, unit
+from sim2real_aug.judges.masked_embedding import MaskedEmbedding
+from sim2real_aug.judges.preprocessing import resized
 
 KINDS = ("ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32", "dinov2_vitb14", "synclr_vitb16")
 SIDE = 224  # pixels, dreamsim.config
 
 
-class DreamSim(nn.Module):
-    """An EmbeddingJudge. config: all but the weights that its answers depend on."""
+class DreamSim(MaskedEmbedding):
+    """The package's embedding of the masked image; the package says nothing of its settings but their name."""
 
     def __init__(self, model: Any, name: str, batch_size: int) -> None:
-        super().__init__()
-        self.model, self.batch_size = model, batch_size
+        super().__init__(model, partial(resized, size=(SIDE, SIDE), mode="bicubic"), batch_size)
         self.config = {"name": name}
 
-    def embed(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images (B, 3, H, W) and masks (B, H, W) to (B, D) of unit length, zero where a mask is empty."""
-        return in_batches(self._embed, self.batch_size, images, masks)
-
-    def _embed(self, images: Tensor, masks: Tensor) -> Tensor:
-        return unit(self.model.embed(resized(masked(images, masks), (SIDE, SIDE), "bicubic")), masks)
+    def features(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        embeddings: Tensor = self.model.embed(pixels)
+        return embeddings
 
 
 def load_dreamsim(
