@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sim2real_aug.config import settings as read_settings
-from sim2real_aug.devices import resolve_device
+from sim2real_aug.devices import memory_advice, resolve_device
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.policies.demonstrations import (
     BatchOrder,
@@ -71,8 +71,8 @@ class TrainSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "noise_draws", "val_items", "log_every", "validate_every", "checkpoint_every")
-        for name in positive:
+        counts = ("steps", "batch_size", "noise_draws", "val_items", "log_every", "validate_every")
+        for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"policy.training.{name} must be at least 1; got {getattr(self, name)}")
         if not 0 <= self.augmented_probability <= 1:
@@ -278,7 +278,8 @@ def _train(
     with progress("training policy", settings.steps, first, "steps") as bar:
         while training.step < settings.steps:
             batch = train.batch(*order.batch(training.step))
-            loss = train_step(training, settings, batch)
+            with memory_advice("policy.training.batch_size", settings.batch_size, also="--overwrite"):
+                loss = train_step(training, settings, batch)
             _report(run, training, settings, held_out)
             bar.advance(1, f"loss {loss:.4f}")
     seconds = time.monotonic() - start

@@ -1,10 +1,14 @@
-"""Where the networks run."""
+"""Where the networks run, and what is said where their memory ends."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from sim2real_aug.errors import BadInput
+from sim2real_aug.data.stores import one_line
+from sim2real_aug.errors import BadInput, Fault
 
 
 def resolve_device(name: str) -> torch.device:
@@ -16,3 +20,37 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"device '{name}' is not available here; use auto or cpu") from error
     return torch.device(name)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a new process can have on `device`."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+@contextmanager
+def memory_advice(key: str, value: int, least: int = 1, also: str = "") -> Iterator[None]:
+    """Raises Fault of one line where the memory ends inside: what ran out, and half of the batch size to try.
+
+    key: of the batch size in the configuration, `value`. least: below it the key changes nothing. also: what has to
+    be typed besides.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        what = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
+        half = f"try {key}={max(least, value // 2)} {also}".rstrip()
+        advice = half if value > least else "no batch is smaller: take a smaller model or image, or another device"
+        reason = ". ".join(one_line(error).split(". ")[:3])  # the rest of torch's is about its allocator
+        raise Fault(f"{what} ran out with {key}={value}; {advice} ({reason})") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU or of the CPU, for whose allocator torch has no error of its own."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate" in str(error)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: the folder of a published checkpoint, fetched once.
+"""The Hugging Face hub: the folder of a published checkpoint, fetched once, and one's own published.
 
 With a network the hub is asked for the newest revision; without one what the cache holds is taken.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
+    LocalTokenNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from sim2real_aug.data.stores import one_line
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.progress import say
 
 MARKS = ("config.json", "model_index.json")  # one of them is in every checkpoint
@@ -53,3 +56,45 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
         ) from error
     except (OSError, ValueError) as error:
         raise BadInput(f"{name} cannot be fetched: {one_line(error)}") from error
+
+
+def require_own(name: str) -> None:
+    """Whether a checkpoint can be pushed as `name`, ORG/NAME, asked before there is one.
+
+    Raises BadInput for a name that the hub cannot have, where no one is logged in or the hub cannot be reached, and
+    where ORG is neither the user nor an organisation of theirs.
+    """
+    if name.count("/") != 1:
+        raise BadInput(f"a model is pushed to the Hugging Face hub as ORG/NAME; got '{name}'")
+    try:
+        validate_repo_id(name)
+        user = HfApi().whoami()
+    except HFValidationError as error:
+        raise BadInput(f"'{name}' cannot be a name on the Hugging Face hub: {one_line(error)}") from error
+    except LocalTokenNotFoundError as error:
+        raise BadInput(f"to push to {name}, log in to the Hugging Face hub first: 'hf auth login'") from error
+    except HfHubHTTPError as error:
+        raise BadInput(
+            f"the Hugging Face hub refuses the login ({one_line(error)}); log in again: 'hf auth login'"
+        ) from error
+    except Exception as error:  # of the network, whichever HTTP library huggingface_hub uses these days
+        raise BadInput(f"{name} cannot be pushed to, the hub is not reached: {one_line(error)}") from error
+    owners = [user["name"], *(organisation["name"] for organisation in user.get("orgs", []))]
+    if name.split("/")[0] not in owners:
+        raise BadInput(f"{name} is not yours to push to: the login is of {', '.join(owners)}")
+
+
+def push(folder: str | Path, name: str) -> str:
+    """Upload `folder` as the model `name`, private where it is new; returns its address.
+
+    Private, for photos of one's bench go with it. Raises Fault where the upload fails; the folder is as it was.
+    """
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=True, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder)
+    except Exception as error:  # as above
+        raise Fault(
+            f"{folder} is whole but was not pushed to {name}: {one_line(error)}; the same command tries again"
+        ) from error
+    return str(address)

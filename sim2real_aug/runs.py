@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +33,13 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def open(cls, path: str | Path, config: DictConfig, overwrite: bool = False) -> RunFolder:
+    def open(
+        cls, path: str | Path, config: DictConfig, overwrite: bool = False, free: Collection[str] = ()
+    ) -> RunFolder:
         """Create the folder, or take it up again when it was made with the same `config`.
 
         overwrite: remove what a run of the same kind, one whose configuration has the same keys, left there.
+        free: dotted keys whose values may be others than when the run began.
         Raises BadInput for a folder that is not a run or whose configuration differs.
         """
         from omegaconf import OmegaConf
@@ -55,7 +58,7 @@ class RunFolder:
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
-            changed = differing_keys(OmegaConf.load(saved), config)
+            changed = [key for key in differing_keys(OmegaConf.load(saved), config) if key not in free]
             if changed:
                 raise BadInput(
                     f"{run.path} holds a run made with another {', '.join(changed)}; "

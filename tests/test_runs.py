@@ -23,6 +23,14 @@ def test_another_configuration_is_refused_by_the_names_of_its_keys(tmp_path: Pat
         RunFolder.open(tmp_path / "run", OmegaConf.create({"seed": 0, "policy": {"steps": 4}}))
 
 
+def test_what_is_free_may_differ(tmp_path: Path):
+    RunFolder.open(tmp_path / "run", CONFIG)
+    other = OmegaConf.create({"seed": 0, "policy": {"steps": 4}})
+    RunFolder.open(tmp_path / "run", other, free=("policy.steps",))
+    with pytest.raises(BadInput, match=r"another seed;"):
+        RunFolder.open(tmp_path / "run", OmegaConf.merge(other, {"seed": 1}), free=("policy.steps",))
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path, overwrite: bool):
     (tmp_path / "thesis.tex").write_text("years of work")

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import zarr
 from numpy.typing import NDArray
 from torch import Tensor
@@ -44,7 +43,8 @@ from sim2real_aug.data.stores import (
     time_chunk,
     writable,
 )
-from sim2real_aug.editor.editor import to_frames, to_images
+from sim2real_aug.devices import memory_advice
+from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.judges.photo_check import require_object
@@ -80,13 +80,14 @@ def augment(
 ) -> dict[str, Any]:
     """Write the edited copy of `dataset` to `out` (a folder, or a .zip) and return a summary (JSON values).
 
+    Frames of any size and ratio are edited at the editor's size, as in its training, and come back at their own.
     photos: visual prompts, the editor's own when None. judge: scores the edits and feeds the gate; without
     one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
     float32, structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame
     is an edit that passed the gate; and the root attribute "augmentation".
 
     Raises BadInput before anything is written: a bad store, no photos, an existing `out` without `overwrite`,
-    or an unfinished `out` of other settings. Raises Fault when the editor gives NaN.
+    or an unfinished `out` of other settings. Raises Fault when the editor gives NaN, or the memory ends.
     """
     settings = settings or AugmentSettings()
     target, folder = Path(out), partial_folder(out)
@@ -143,9 +144,9 @@ def _prepare(
     if chosen_photos is None or len(chosen_photos) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(chosen_photos)
-    images = _resized(to_images(prompts.images), editor.image_size)
+    images = resized(to_images(prompts.images), editor.image_size)
     given = torch.from_numpy(prompts.mask_of_each)[:, None].float()
-    masks = _resized(given, editor.image_size)[:, 0] > 0.5
+    masks = resized(given, editor.image_size)[:, 0] > 0.5
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
     geometry = None
@@ -253,12 +254,14 @@ def _edit_chunk(
     """Edit the frames (n, H, W, 3) from number `start` on in place, batch by batch; yields batch sizes."""
     stop = start + len(frames)
     first, last = max(start, work.edited.start), min(stop, work.edited.stop)
-    size = pass_size(time_chunk(work.buffer.array(work.settings.image_name)), work.settings.batch_size)
+    chunk = time_chunk(work.buffer.array(work.settings.image_name))
+    size = pass_size(chunk, work.settings.batch_size)
     place = f"{work.buffer.path}/data/{work.settings.image_name} [{start}:{stop}]"
     for begin in range(first, last, size):
         n = min(size, last - begin)
         numbers = np.minimum(np.arange(begin, begin + size), last - 1)  # the last frame fills a short pass
-        edits, verdict = _edit_batch(work, to_uint8(frames[numbers - start], place), numbers)
+        with memory_advice("batch_size", min(chunk, work.settings.batch_size), also="--overwrite"):
+            edits, verdict = _edit_batch(work, to_uint8(frames[numbers - start], place), numbers)
         rows = slice(begin - start, begin - start + n)
         frames[rows] = edits[:n]
         ok[rows] = True if verdict is None else verdict.ok[:n]
@@ -287,7 +290,7 @@ def _edit_batch(
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
     conditions = Conditions(
-        source=_resized(to_images(frames), editor.image_size).to(editor.device),
+        source=resized(to_images(frames), editor.image_size).to(editor.device),
         photos=work.photos[chosen].to(editor.device),
         photo_masks=work.photo_masks[chosen].to(editor.device),
         numbers=numbers,
@@ -296,16 +299,8 @@ def _edit_batch(
     edits = editor.edit(conditions.source, conditions.photos, torch.cat(noise)[position].to(editor.device))
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
-    shown = to_frames(_resized(edits, frames.shape[1:3]))
+    shown = to_frames(resized(edits, frames.shape[1:3]))
     if work.judge is None:
         return shown, None
-    judged = _resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
+    judged = resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
     return shown, judge_edits(conditions, judged, work.judge, work.settings)
-
-
-def _resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:
-    """(B, 3, H, W) at `size` (one number for a square), untouched when it has it already."""
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    if tuple(images.shape[-2:]) == wanted:
-        return images
-    return F.interpolate(images, wanted, mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""`sim2real-aug doctor`: what is installed, which device is used, what is missing."""
+"""`sim2real-aug doctor`: what is installed, which device is used, what is missing, what a training will need."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 import sim2real_aug
 from sim2real_aug.cli.common import Call, Summary, command
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 OPTIONAL_MODULES = {"pathtraced": "mitsuba", "teleop": "pygame", "tracking": "tensorboard", "test": "pytest"}
 
@@ -29,15 +33,19 @@ def show(summary: Summary) -> None:
     typer.echo("all is well" if summary["ok"] else "something is missing: see above")
 
 
-@command("doctor", show=show)
+@command("doctor", config="train_editor", show=show)
 def doctor(call: Call) -> Summary:
     """Check the installation.
 
-    Versions, device, threads, shipped weights, optional extras. Exit code 1 if something is missing.
+    Versions, device, threads, shipped weights, optional extras. With KEY=VALUE as for train-editor also what that
+    training will need, an estimate, and whether it fits here. Exit code 1 if something is missing.
 
-    Example: sim2real-aug doctor
+    Example: sim2real-aug doctor editor=sd15 judge=grounded d3po=paper
     """
+    config = call.compose({}) if call.overrides or call.dry_run else None
     checks = [*_platform(), *_dependencies(), *_device(), _weights(), *_extras(), *_path_tracer()]
+    if config is not None:
+        checks += _training(config)
     return {"ok": all(check["ok"] is not False for check in checks), "checks": checks}
 
 
@@ -127,3 +135,37 @@ def _path_tracer() -> list[Summary]:
             )
         ]
     return [_check("path tracer", f"{variant()} with LLVM {llvm.version} ({llvm.path})")]
+
+
+def _training(config: DictConfig) -> list[Summary]:
+    """What `train-editor` with this configuration needs, and whether it fits."""
+    from sim2real_aug.d3po.plan import plan
+    from sim2real_aug.devices import free_memory, resolve_device
+
+    device, batch = resolve_device(config.device), config.d3po.batch_size
+    needs, free, disk = plan(config, device), free_memory(device), shutil.disk_usage(Path.cwd()).free
+    memory, most = needs.memory(batch), needs.largest_batch(free)
+    parts = ", ".join(f"{name} {size / 1e6:.1f} M" for name, size in needs.parameters.items())
+    purposes = {**needs.held, "minibatch": needs.minibatch(batch)}
+    fits = f"up to {most} fits" if most else "not even one group of edits fits"
+    smaller = f"d3po.batch_size={most} would fit" if most else "a smaller editor.image_size, or another device"
+    return [
+        _check("editor", f"{parts} parameters; {needs.trained / 1e6:.2f} M are trained"),
+        _check("memory by purpose", ", ".join(f"{name} {_gb(size)}" for name, size in purposes.items())),
+        _check(
+            "memory, estimated",
+            f"{_gb(memory)} with d3po.batch_size={batch}, {_gb(free)} free on {device}: {fits}",
+            memory <= free,
+            smaller,
+        ),
+        _check(
+            "disk, estimated",
+            f"{_gb(needs.disk)}, {_gb(disk)} free here",
+            needs.disk <= disk,
+            "run it where there is more room",
+        ),
+    ]
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -84,13 +83,15 @@ def _run(place: Path) -> Summary:
 
 
 def _checkpoint(place: Path) -> Summary:
-    index: dict[str, Any] = json.loads((place / "model_index.json").read_text())
+    from sim2real_aug.editor.architecture import pipeline_class, read_index
+
+    index = read_index(place)
     size = sum(file.stat().st_size for file in place.rglob("*.safetensors"))
-    components = {name: " ".join(map(str, value)) for name, value in index.items() if isinstance(value, list)}
+    parts = {name: value for name, value in index.items() if isinstance(value, list) and name[0] != "_"}
     return {
-        "kind": f"checkpoint of {index.get('_class_name')}",
+        "kind": f"checkpoint of {pipeline_class(index)}",
         "path": str(place),
         "weights_MB": round(size / 1e6, 2),
         "photos": len(list((place / "photos").glob("*.png"))),
-        "components": components,
+        "components": {name: " ".join(map(str, value)) for name, value in parts.items()},
     }

@@ -45,6 +45,7 @@ from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import Fault
@@ -52,6 +53,7 @@ from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed
 
+BATCH_SIZE = "d3po.batch_size"  # memory alone: a run may go on with another
 HACKED = "the judges' held-out score improves while the guard's gets worse"
 
 
@@ -65,7 +67,8 @@ def train_editor(
     """Train a specialist as `configs/train_editor.yaml` says; returns the summary that is saved with the run.
 
     dataset: a replay buffer; None simulates a small one. photos: a folder; None takes the editor's own.
-    The same call continues an interrupted run. Raises BadInput before anything is written or removed.
+    The same call continues an interrupted run, with another d3po.batch_size too. Raises BadInput before anything is
+    written or removed, Fault where the memory ends.
     """
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
@@ -81,9 +84,8 @@ def train_editor(
     guard = open_guard(config.get("guard"), config.judge, settings, device)
     check_photos(photo_set, judge, settings.regions, device)
     with main_first():
-        run = RunFolder.open(
-            out, with_inputs(config, dataset, photos, photo_set), overwrite=overwrite and is_main()
-        )
+        saved = with_inputs(config, dataset, photos, photo_set)
+        run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE,))
         finished = run.summary()
         if finished is not None:
             say(f"{run.path} is finished; --overwrite starts again")
@@ -93,7 +95,8 @@ def train_editor(
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
     targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
     require_work(held_out_frames=len(images.held_out))
-    return train(Task(editor, scorer, images, settings, guard, targets), run)
+    with memory_advice(BATCH_SIZE, settings.batch_size, least=settings.trajectories_per_condition):
+        return train(Task(editor, scorer, images, settings, guard, targets), run)
 
 
 def with_inputs(

@@ -19,6 +19,12 @@ def load_editor(path: str | Path | None = None) -> Editor:
     import torch
 
     from sim2real_aug.editor.editor import Editor
+
+    return Editor.from_pretrained(editor_folder(path), dtype=torch.float32)
+
+
+def editor_folder(path: str | Path | None) -> Path:
+    """The checkpoint's folder that `load_editor` loads. Raises BadInput for a run that has not finished."""
     from sim2real_aug.errors import BadInput
 
     folder = Path(path) if path is not None else SHIPPED_EDITOR
@@ -28,4 +34,4 @@ def load_editor(path: str | Path | None = None) -> Editor:
                 f"{folder} is a run that has not finished: run its train-editor command again first"
             )
         folder = folder / "editor"
-    return Editor.from_pretrained(folder, dtype=torch.float32)
+    return folder

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is an editor: its components by class, and that they fit each other."""
+"""What a saved editor is: its components by class, that they fit each other, and what diffusers reads it by."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ COMPONENTS = {
     "fusion": "ConditioningFusion",
     "scheduler": "DDIMScheduler",
 }
+# diffusers takes a class that is not its own from a file in the folder, pipeline.py or COMPONENT/LIBRARY.py.
+PIPELINE = "pipeline"
+CLASSES = {
+    f"{PIPELINE}.py": "from sim2real_aug.editor.editor import Editor\n",
+    "fusion/sim2real_aug.editor.fusion.py": "from sim2real_aug.editor.fusion import ConditioningFusion\n",
+}
 WIDEN = "widen a plain InstructPix2Pix checkpoint first: sim2real_aug.editor.widen.from_instruct_pix2pix"
 
 
@@ -29,12 +35,27 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{file} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def pipeline_class(index: dict[str, Any]) -> str | None:
+    """The class that a model_index.json names: diffusers' own by name, any other as [file, name]."""
+    name = index.get("_class_name")
+    found = name[-1] if isinstance(name, list) and name else name
+    return None if found is None else str(found)
+
+
+def write_classes(folder: Path) -> None:
+    """Let `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` find our classes, from disk or hub."""
+    for name, text in CLASSES.items():
+        (folder / name).write_text(text)
+    index = {**read_index(folder), "_class_name": [PIPELINE, "Editor"]}
+    (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
 def require_editor(folder: Path) -> None:
     """Raises BadInput that names what is there instead of an editor, from model_index.json alone."""
     if not (folder / INDEX).is_file():
         raise BadInput(f"{folder} is not an editor: it has no {INDEX}")
     index = read_index(folder)
-    kind = index.get("_class_name")
+    kind = pipeline_class(index)
     if kind != "Editor":
         raise BadInput(f"{folder} holds a {kind}, not an Editor; {WIDEN}")
     other = [

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from sim2real_aug.editor.architecture import require_editor, require_fit
+from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
@@ -85,7 +87,12 @@ class Conditioning:
 
 
 class Editor(DiffusionPipeline):
-    """Edits frames by source image, visual prompt and instruction. Load one with `sim2real_aug.load_editor`."""
+    """Edits frames by source image, visual prompt and instruction. Load one with `sim2real_aug.load_editor`.
+
+    Where this package is installed, `diffusers.DiffusionPipeline.from_pretrained(path, trust_remote_code=True)` reads
+    a saved one too, from a folder or the hub. The argument is diffusers' rule: it finds a class that is not its own
+    through two files in the folder, which do no more than import ours (`architecture.CLASSES`).
+    """
 
     model_cpu_offload_seq = "text_encoder->fusion->unet->vae"
 
@@ -110,7 +117,12 @@ class Editor(DiffusionPipeline):
             scheduler=scheduler,
         )
         self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))))
-        self.photos: NDArray[np.uint8] | None = None
+
+    @cached_property
+    def photos(self) -> NDArray[np.uint8] | None:
+        """(P, S, S, 3), what edits take after where no other photos are given; at first those saved with it."""
+        folder = self.config.get("_name_or_path")
+        return None if folder is None else read_photos(Path(folder) / "photos")
 
     @property
     def edit_settings(self) -> EditSettings:
@@ -132,8 +144,13 @@ class Editor(DiffusionPipeline):
 
     @property
     def size_multiple(self) -> int:
-        """An image's sides must be multiples of this for the UNet to halve and double its latents."""
-        return int(self.latent_stride * 2 ** (len(self.unet.config.block_out_channels) - 1))
+        """An image's sides must be multiples of this: whole latents, of which the UNet takes any number."""
+        return self.latent_stride
+
+    def nearest_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size nearest to an image's that the editor can edit at."""
+        m = self.size_multiple
+        return max(m, (height + m // 2) // m * m), max(m, (width + m // 2) // m * m)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """E(I): the mode of the VAE's posterior, unscaled, (B, C, h, w). Raises BadInput for an unfit size."""
@@ -201,10 +218,17 @@ class Editor(DiffusionPipeline):
         ]
         return torch.stack(weighted).sum(0) if len(weighted) > 1 else weighted[0]
 
-    def initial_latents(self, batch: int, generator: torch.Generator, size: int | None = None) -> Tensor:
-        """Standard normal x_T, (B, C, h, w), drawn on the CPU so that it is the same on every device."""
-        side = (size or self.image_size) // self.latent_stride
-        shape = (batch, self.vae.config.latent_channels, side, side)
+    def initial_latents(
+        self, batch: int, generator: torch.Generator, size: int | tuple[int, int] | None = None
+    ) -> Tensor:
+        """Standard normal x_T, (B, C, h, w), drawn on the CPU so that it is the same on every device.
+
+        size: of the images, pixels a side or (height, width); None: as the editor was trained on.
+        """
+        size = self.image_size if size is None else size
+        height, width = (size, size) if isinstance(size, int) else size
+        stride = self.latent_stride
+        shape = (batch, self.vae.config.latent_channels, height // stride, width // stride)
         return torch.randn(shape, generator=generator).to(self.unet.device)
 
     @torch.no_grad()
@@ -236,25 +260,35 @@ class Editor(DiffusionPipeline):
         self, frames: NDArray[np.uint8], photos: NDArray[np.uint8] | None = None, seed: int = 0,
         instruction: str | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
-        """Edit frames (B, H, W, 3) by photos (P, H, W, 3) in turn, or by the editor's own photos.
+        """Edit frames (B, H, W, 3) by photos (P, any size, 3) in turn, or by the editor's own photos.
 
-        All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
+        Frames whose sides are no multiples of `size_multiple` are edited at the nearest size that is and come back
+        at their own. All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
         """
         photos = self.photos if photos is None else photos
         if photos is None:
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
+        size = self.nearest_size(*frames.shape[1:3])
         chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
-        style = to_images(photos[chosen.flatten()], self.device).unflatten(0, chosen.shape)
-        noise = self.initial_latents(1, torch_generator(seed, "noise"), size=frames.shape[1])
+        style = resized(to_images(photos, self.device), size)[torch.from_numpy(chosen).to(self.device)]
+        noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
-        return to_frames(self.edit(to_images(frames, self.device), style, noise, instruction))
+        edits = self.edit(resized(to_images(frames, self.device), size), style, noise, instruction)
+        return to_frames(resized(edits, frames.shape[1:3]))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""
         with _without_bars():
             super().save_pretrained(str(save_directory), **options)
+        write_classes(Path(save_directory))
         if self.photos is not None:
             write_photos(self.photos, Path(save_directory) / "photos")
+
+    @classmethod
+    def load_config(cls, *path: Any, **options: Any) -> Any:
+        """The index without the file of its class: this is the class, and nothing in the folder is run."""
+        index = super().load_config(*path, **options)
+        return {**index, "_class_name": pipeline_class(index)}
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> Editor:
@@ -263,7 +297,8 @@ class Editor(DiffusionPipeline):
         require_editor(folder)
         try:
             with _without_bars():
-                editor: Editor = super().from_pretrained(str(folder), **options)
+                fusion = ConditioningFusion.from_pretrained(folder / "fusion", dtype=options.get("dtype"))
+                editor: Editor = super().from_pretrained(str(folder), fusion=fusion, **options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split()).split(" If you want")[0]  # diffusers' advice is for its API
             raise BadInput(f"{folder} does not load as an editor: {reason}") from error
@@ -297,6 +332,14 @@ def to_frames(images: Tensor) -> NDArray[np.uint8]:
     """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8, rounded."""
     scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:
+    """(B, 3, H, W) at `size`, one number for a square; untouched, bit for bit, where it has that size already."""
+    wanted = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(images.shape[-2:]) == wanted:
+        return images
+    return F.interpolate(images, wanted, mode="bilinear", antialias=True)
 
 
 def write_photos(photos: NDArray[np.uint8], folder: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sim2real_aug.editor.architecture import read_index
+from sim2real_aug.editor.architecture import pipeline_class, read_index
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.errors import BadInput
@@ -67,18 +67,26 @@ def from_instruct_pix2pix(
     less memory in training for a third more time. Raises BadInput where a part is missing or does not fit.
     """
     folder = fetch(path, NEEDED, IGNORED)
-    if read_index(folder).get("_class_name") == "Editor":
+    if pipeline_class(read_index(folder)) == "Editor":
         raise BadInput(f"{folder} is an editor already: load it with editor=compact editor.path={folder}")
     parts = {name: _load(folder, name, kind) for name, kind in PARTS.items()}
+    latent = parts["vae"].config.latent_channels
+    if parts["unet"].config.in_channels != 2 * latent:
+        raise BadInput(
+            f"{folder / 'unet'} takes {parts['unet'].config.in_channels} channels; InstructPix2Pix takes {2 * latent}"
+        )
+    scheduler = stochastic_scheduler(DDIMScheduler.load_config(folder / "scheduler"))
+    return widened(parts, scheduler, image_size, gradient_checkpointing)
+
+
+def widened(
+    parts: dict[str, Any], scheduler: DDIMScheduler, image_size: int | None, gradient_checkpointing: bool
+) -> Editor:
+    """The editor of InstructPix2Pix's `parts`, with new channels and a fusion layer at zero; frozen."""
     vae, unet, text_encoder = parts["vae"], parts["unet"], parts["text_encoder"]
     latent = vae.config.latent_channels
-    if unet.config.in_channels != 2 * latent:
-        raise BadInput(
-            f"{folder / 'unet'} takes {unet.config.in_channels} channels; InstructPix2Pix takes {2 * latent}"
-        )
     wide = widen_unet(unet, latent)
     fusion = ConditioningFusion(2 * latent, text_encoder.config.hidden_size)
-    scheduler = stochastic_scheduler(DDIMScheduler.load_config(folder / "scheduler"))
     editor = Editor(vae, text_encoder, parts["tokenizer"], wide, fusion, scheduler)
     if image_size is not None:
         if image_size % editor.size_multiple:

@@ -49,17 +49,21 @@ def editor() -> Editor:
 
 
 def write_store(
-    path: Path, size: int = SIZE, zarr_format: int = 2, lengths: tuple[int, ...] = LENGTHS
+    path: Path,
+    size: int | tuple[int, int] = SIZE,
+    zarr_format: int = 2,
+    lengths: tuple[int, ...] = LENGTHS,
 ) -> Path:
     """A store of random frames with an all-zero array and one that no one expects."""
     rng = np.random.default_rng(0)
+    height, width = (size, size) if isinstance(size, int) else size
     with ReplayBufferWriter.create(
         path, zarr_format, chunk_frames=CHUNK, attrs={"made": "by a test"}
     ) as writer:
         for n in lengths:
             writer.append_episode(
                 {
-                    "img": rng.integers(0, 256, (n, size, size, 3)).astype(np.uint8),
+                    "img": rng.integers(0, 256, (n, height, width, 3)).astype(np.uint8),
                     "state": rng.normal(size=(n, 5)).astype(np.float32),
                     "action": rng.normal(size=(n, 2)).astype(np.float32),
                     "n_contacts": np.zeros((n, 1), np.float32),

@@ -22,10 +22,11 @@ from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
-from sim2real_aug.editor.editor import Editor, to_frames, to_images
+from sim2real_aug.editor.editor import Editor, resized, to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.seeding import torch_generator
 
+from ..tiny_editor import SIZE
 from .conftest import CHUNK, BrightnessJudge, editor_with_photos, write_store
 
 
@@ -175,10 +176,17 @@ def test_float_store_keeps_dtype_and_untouched_values(store: Path, editor: Edito
     np.testing.assert_array_equal(edited, np.rint(edited))
 
 
-def test_frames_of_another_size(editor: Editor, tmp_path: Path) -> None:
-    path = write_store(tmp_path / "small.zarr", size=12)
+@pytest.mark.parametrize("size", [(12, 12), (13, 22)])
+def test_frames_of_another_size_keep_it(editor: Editor, tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_store(tmp_path / "small.zarr", size)
     augment(path, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:1"), judge=BrightnessJudge())
-    assert frames_of(tmp_path / "out.zarr").shape == (21, 12, 12, 3)
+    edited, source = frames_of(tmp_path / "out.zarr"), frames_of(path)
+    assert edited.shape == (21, *size, 3)
+    noise = editor.initial_latents(1, torch_generator(0, "noise", 0)).expand(5, -1, -1, -1)
+    photos = engine.photos_of_episode(0, 0, 3)
+    style = to_images(editor.photos[photos].repeat(5, axis=0))
+    alone = editor.edit(resized(to_images(source[:5]), SIZE), style, noise)
+    assert np.abs(edited[:5].astype(int) - to_frames(resized(alone, size))).max() <= 1
 
 
 def killed(work: Callable[[], Any]) -> None:
@@ -302,6 +310,21 @@ def test_memory_is_bounded(editor: Editor, tmp_path: Path, monkeypatch: pytest.M
     assert max(read) <= CHUNK
     assert max(edited) <= 4
     assert set(edited) == {4}  # every pass has one size, the last one being padded
+
+
+def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    edit, out = editor.edit, tmp_path / "out.zarr"
+    monkeypatch.setattr(editor, "edit", full)
+    for size, used, tried in ((4, 4, 2), (64, CHUNK, CHUNK // 2)):  # a pass holds no more than a chunk
+        with pytest.raises(Fault, match=f"with batch_size={used}; try batch_size={tried} --overwrite "):
+            augment(store, editor, out, AugmentSettings(batch_size=size), overwrite=True)
+    monkeypatch.setattr(editor, "edit", edit)
+    assert augment(store, editor, out, AugmentSettings(batch_size=2), overwrite=True)["frames_edited"] == 21
 
 
 def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sim2real_aug import devices
 from sim2real_aug.cli import inspect as inspect_command
 from sim2real_aug.cli.app import COMMAND_MODULES, run
 from sim2real_aug.cli.augment import default_output
@@ -186,3 +187,29 @@ def test_doctor_says_what_is_missing(cli, tmp_path):
     assert report["ok"] is not bool(failed)
     assert all(check["remedy"] for check in failed)
     assert {"python", "torch", "GPU", "threads", "shipped weights"} <= {c["name"] for c in report["checks"]}
+
+
+def checks_of(capsys, *typed):
+    """Exit code and checks by name of `doctor --json`."""
+    code = run(["doctor", *typed, "--json"])
+    return code, {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+
+
+def test_doctor_says_what_a_training_needs_and_the_batch_that_fits(capsys, monkeypatch):
+    _, checks = checks_of(capsys, "device=cpu", "d3po.batch_size=24")
+    assert checks["editor"]["found"].startswith("unet 10.5 M, vae 0.8 M,")
+    assert checks["memory, estimated"]["ok"] is True
+    assert checks["disk, estimated"]["ok"] is True
+    for free, remedy in ((0.3e9, "d3po.batch_size=6 would fit"), (0.1e9, "a smaller editor.image_size")):
+        monkeypatch.setattr(devices, "free_memory", lambda device, free=free: free)
+        code, checks = checks_of(capsys, "device=cpu", "d3po.batch_size=24")
+        assert code == 1
+        assert checks["memory, estimated"]["ok"] is False
+        assert checks["memory, estimated"]["remedy"].startswith(remedy)
+
+
+def test_doctor_plans_nothing_unless_asked_and_refuses_what_train_editor_would(cli, capsys):
+    assert "memory, estimated" not in checks_of(capsys)[1]
+    done = cli("doctor", "editor.path=nowhere")
+    assert done.returncode == 2
+    assert "nowhere is not an editor" in only_line(done.stderr)

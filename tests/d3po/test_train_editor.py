@@ -6,9 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import compose, settings
+from sim2real_aug.d3po import trainer
 from sim2real_aug.d3po.inputs import open_photos, training_images
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import train_editor
@@ -16,7 +18,7 @@ from sim2real_aug.data.photos import load_photos
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.editor.editor import Editor
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.judges.compact import CompactJudge
 
 TINY = [
@@ -63,6 +65,21 @@ def test_without_a_word_the_simulator_and_the_editors_own_photos_are_used(
     assert again == summary, "a finished run is not run again"
     with pytest.raises(BadInput, match=r"another d3po\.beta"):
         train_editor(DictConfig(OmegaConf.merge(config, {"d3po": {"beta": 0.2}})), out=run)
+
+
+def test_memory_that_ends_is_one_line_and_the_run_goes_on_with_a_smaller_batch(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    whole = train_editor(config, out=tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "sample_round", full)
+        with pytest.raises(Fault, match=r"^GPU memory .* d3po\.batch_size=24; try d3po\.batch_size=12 \("):
+            train_editor(config, out=tmp_path / "cut")
+    smaller = DictConfig(OmegaConf.merge(config, {"d3po": {"batch_size": 2}}))
+    assert train_editor(smaller, out=tmp_path / "cut")["kept_round"] == whole["kept_round"]
 
 
 def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: Path) -> None:

@@ -175,6 +175,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert not (tmp_path / "r" / "summary.json").exists()
 
 
+def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
+    write_store: Write, tiny_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(DiffusionPolicy, "loss", full)
+    with pytest.raises(Fault, match=r"try policy\.training\.batch_size=2 --overwrite \("):
+        train_policy(tiny_config(), write_store("sim.zarr"), out=tmp_path / "r")
+
+
 @pytest.mark.parametrize(
     ("lengths", "size", "overrides", "message"),
     [

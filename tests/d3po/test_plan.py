@@ -1,0 +1,102 @@
+"""The estimate: bytes counted by hand, fake tensors against real ones, sums that agree with a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from sim2real_aug.config import compose, settings
+from sim2real_aug.d3po.checkpoint import copy_adapter
+from sim2real_aug.d3po.learner import make_learner
+from sim2real_aug.d3po.plan import PARTS, LiveBytes, Phase, Plan, _works, count_phases, plan
+from sim2real_aug.d3po.rollouts import Task
+from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.d3po.trainer import prepare
+from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.outline import outline
+
+MakeTask = Callable[..., Task]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def configure(editor_folder: Path) -> Callable[..., DictConfig]:
+    """The training configuration of the tiny editor: groups of two edits."""
+    small = [f"editor.path={editor_folder}", "d3po.trajectories_per_condition=2", "d3po.batch_size=4"]
+    return lambda *overrides: compose("train_editor", [*small, *overrides])
+
+
+def test_bytes_are_counted_while_they_live() -> None:
+    weight = torch.empty(100)  # 400 bytes, known
+    with LiveBytes(known=[weight]) as live:
+        a = weight + 1  # 400
+        b = a.view(10, 10) * 2  # 800: a view holds nothing of its own
+        del a  # 400
+        c = torch.cat([b, b, b])  # 1600
+    assert (live.peak, live.now) == (1600, 1600)
+    del b, c
+    assert live.now == 0
+
+
+def test_what_fits_by_hand() -> None:
+    phases = {"decode": Phase(first=1.0, more=4.0), "learn": Phase(first=6.0, more=2.0)}
+    needs = Plan({}, 0, {"editor": 10.0, "round": 5.0}, phases, group=3, disk=0.0)
+    assert [needs.minibatch(size) for size in (1, 3, 5, 6, 15)] == [6.0, 6.0, 6.0, 8.0, 17.0]
+    assert needs.memory(6) == 23.0
+    assert [needs.largest_batch(free) for free in (20.9, 21.0, 22.9, 23.0, 32.0)] == [0, 3, 3, 6, 15]
+
+
+def test_fake_tensors_count_what_real_ones_do(configure: Callable[..., DictConfig]) -> None:
+    config = configure()
+    chosen = settings(D3POSettings, config.d3po)
+    with torch.device("meta"):
+        empty = outline(config.editor)
+        prepare(empty, chosen)
+    phases = count_phases(empty, chosen)
+    whole = load_editor(config.editor.path)
+    prepare(whole, chosen)
+    weights = [tensor for name in PARTS for tensor in getattr(whole, name).state_dict(keep_vars=True).values()]
+    for groups in (1, 2, 5):
+        for name, work in _works(whole, chosen, groups).items():
+            gradients = []
+            for parameter in make_learner(whole, chosen).parameters:
+                parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+            with LiveBytes(known=[*weights, *gradients]) as live:
+                work()
+            assert live.peak == pytest.approx(phases[name].memory(groups), rel=0.02), (name, groups)
+
+
+@pytest.mark.parametrize("override", ["d3po.train=lora", "d3po.train=full", "d3po.ema_decay=0.9"])
+def test_what_is_trained_and_held_is_what_a_run_has(configure: Callable[..., DictConfig], override: str) -> None:
+    config = configure(override)
+    chosen = settings(D3POSettings, config.d3po)
+    needs = plan(config, CPU)
+    editor = load_editor(config.editor.path)
+    assert needs.parameters == {
+        name: sum(p.numel() for p in getattr(editor, name).parameters()) for name in PARTS
+    }
+    prepare(editor, chosen)
+    learner = make_learner(editor, chosen)
+    assert needs.trained == sum(parameter.numel() for parameter in learner.parameters)
+    for parameter in learner.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    learner.optimizer.step()
+    states = learner.optimizer.state.values()
+    moments = sum(value.numel() for state in states for key, value in state.items() if key != "step")
+    average = sum(shadow.numel() for shadow in learner.ema.shadow_params) if learner.ema is not None else 0
+    best = sum(tensor.numel() for tensor in copy_adapter(editor).values())
+    assert needs.held["optimiser"] == 4 * (needs.trained + moments + average + best)
+
+
+def test_more_precision_guidance_and_size_need_more(configure: Callable[..., DictConfig]) -> None:
+    base = plan(configure("d3po.guidance_scale=1.0"), CPU).minibatch(4)
+    assert plan(configure("d3po.guidance_scale=7.5"), CPU).minibatch(4) > 1.5 * base
+    assert plan(configure("d3po.precision=bf16"), CPU).minibatch(4) < base
+
+
+def test_the_judges_that_are_known_count(configure: Callable[..., DictConfig]) -> None:
+    assert plan(configure(), CPU).held["judges"] == 0
+    assert plan(configure("judge=grounded"), CPU).held["judges"] == 4 * (25e6 + 172e6 + 39e6 + 22e6)

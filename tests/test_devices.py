@@ -1,0 +1,55 @@
+"""Where memory ends, the user reads one line with the batch size to try."""
+
+import pytest
+import torch
+
+from sim2real_aug.devices import memory_advice
+from sim2real_aug.errors import Fault
+
+# What torch 2.13 says on a GPU.
+CUDA = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.10 GiB is "
+    "free. Including non-PyTorch memory, this process has 78.00 GiB memory in use. If reserved but unallocated memory "
+    "is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+
+
+def message_of(error: Exception, value: int, **options: object) -> str:
+    with pytest.raises(Fault) as caught, memory_advice("d3po.batch_size", value, **options):  # type: ignore[arg-type]
+        raise error
+    assert caught.value.__cause__ is error
+    return str(caught.value)
+
+
+def test_what_ran_out_with_what_and_what_to_try() -> None:
+    assert message_of(torch.OutOfMemoryError(CUDA), 24) == (
+        "GPU memory ran out with d3po.batch_size=24; try d3po.batch_size=12 (CUDA out of memory. Tried to allocate "
+        "2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.10 GiB is free)"
+    )
+
+
+@pytest.mark.parametrize(("value", "least", "tried"), [(3, 1, 1), (9, 6, 6), (25, 6, 12)])
+def test_half_but_not_less_than_has_an_effect(value: int, least: int, tried: int) -> None:
+    assert f"; try d3po.batch_size={tried} (" in message_of(torch.OutOfMemoryError(CUDA), value, least=least)
+
+
+@pytest.mark.parametrize(("value", "least"), [(1, 1), (2, 6), (6, 6)])
+def test_at_the_least_there_is_no_batch_to_try(value: int, least: int) -> None:
+    assert "; no batch is smaller: " in message_of(torch.OutOfMemoryError(CUDA), value, least=least)
+
+
+def test_what_has_to_be_typed_besides() -> None:
+    assert "; try d3po.batch_size=2 --overwrite (" in message_of(MemoryError("x"), 4, also="--overwrite")
+
+
+def test_the_cpus_own_error_counts() -> None:
+    expected = r"^memory ran out with batch_size=8; try batch_size=4 \(.*DefaultCPUAllocator"
+    with pytest.raises(Fault, match=expected), memory_advice("batch_size", 8):
+        torch.empty(10**15)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), Fault("nan")])
+def test_other_errors_pass(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, memory_advice("batch_size", 8):
+        raise error
+    assert caught.value is error
