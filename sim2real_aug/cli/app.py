@@ -25,6 +25,7 @@ from sim2real_aug.cli import (  # isort: skip
     train_policy,
     evaluate,
     gain,
+    benchmark,
     inspect,
     convert,
     pretrain,
@@ -43,6 +44,7 @@ COMMAND_MODULES = (
     train_policy,
     evaluate,
     gain,
+    benchmark,
     inspect,
     convert,
     pretrain,
@@ -113,7 +115,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, PermissionError):
         _say(f"error: no permission: {error.filename or error}")
         return 2
-    if not isinstance(error, Fault | OSError | MemoryError):
+    if not isinstance(error, Fault | OSError | MemoryError) and type(error).__name__ != "OutOfMemoryError":
         traceback.print_exception(error)
     _say(f"fault: {error if isinstance(error, Fault) else f'{type(error).__name__}: {error}'}")
     return 1

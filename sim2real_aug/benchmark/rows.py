@@ -1,0 +1,168 @@
+"""The editors that are compared, each a row of the table. `configs/benchmark.yaml` names them.
+
+Legend: B images; images (B, H, W, 3) uint8 RGB of one size; photos (P, S, S, 3) uint8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionInstructPix2PixPipeline
+from numpy.typing import NDArray
+
+from sim2real_aug.augment.classical import CLASSICAL
+from sim2real_aug.augment.provenance import weights_hash
+from sim2real_aug.benchmark.cache import key_of
+from sim2real_aug.benchmark.samples import Edit
+from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.editor import resized, to_frames, to_images
+from sim2real_aug.editor.null_text import load_null_text_editor
+from sim2real_aug.editor.widen import IGNORED, NEEDED
+from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.hub import fetch
+from sim2real_aug.seeding import torch_generator
+
+Frames = NDArray[np.uint8]
+SIDE_MULTIPLE = 8  # of Stable Diffusion's autoencoder
+
+
+@dataclass(frozen=True)
+class Request:
+    """One edit of B images. photos: its visual prompts, the first of which an edit takes after.
+
+    image_guidance_scale: s_I, None: the editor's own.
+    """
+
+    images: Frames
+    edit: Edit
+    photos: Frames
+    seed: int = 0
+    image_guidance_scale: float | None = None
+
+
+class RowEditor(Protocol):
+    """What a row is made by. identity: of weights and settings, so that edits are kept by it. batch_size: images at
+    a time; each edit depends on its own image only."""
+
+    identity: str
+    batch_size: int
+
+    def __call__(self, request: Request) -> Frames:
+        """The edited images, each of its image's size."""
+
+
+class Specialist:
+    """An editor of ours, base or specialist. path: run or checkpoint, None: the one that ships."""
+
+    def __init__(self, path: str | None = None, batch_size: int = 8, device: str = "cpu") -> None:
+        self.editor, self.batch_size = load_editor(path), batch_size
+        self.editor.to(device)
+        self.settings = self.editor.edit_settings
+        self.identity = key_of(weights_hash(self.editor.components), asdict(self.settings))
+
+    def __call__(self, request: Request) -> Frames:
+        if request.image_guidance_scale is not None:
+            self.editor.edit_settings = replace(
+                self.settings, image_guidance_scale=request.image_guidance_scale
+            )
+        count = self.settings.photos_per_edit or len(request.photos)
+        try:
+            return self.editor(request.images, request.photos[:count], request.seed, request.edit.instruction)
+        finally:
+            self.editor.edit_settings = self.settings
+
+
+class InstructPix2Pix:
+    """A checkpoint of InstructPix2Pix's layout by hub name or folder, edited by diffusers' own pipeline.
+
+    MagicBrush says on the hub that it is a StableDiffusionPipeline: the class is named here. suffix: what is added to
+    an instruction; HIVE's conditional checkpoints want ", image quality is five out of five".
+    """
+
+    def __init__(
+        self,
+        path: str,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 7.5,
+        image_guidance_scale: float = 1.5,
+        suffix: str = "",
+        batch_size: int = 4,
+        device: str = "cpu",
+    ) -> None:
+        self.settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        self.image_guidance_scale, self.suffix, self.batch_size = image_guidance_scale, suffix, batch_size
+        self.pipeline = _load_pipeline(path).to(device)
+        weights = weights_hash(self.pipeline.components)
+        self.identity = key_of(weights, self.settings, image_guidance_scale, suffix)
+
+    def __call__(self, request: Request) -> Frames:
+        images = to_images(request.images)
+        size = tuple(images.shape[-2:])
+        nearest = tuple(max(round(side / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE for side in size)
+        scale = request.image_guidance_scale
+        edits: torch.Tensor = self.pipeline(
+            prompt=[request.edit.instruction + self.suffix] * len(images),
+            image=resized(images, nearest),
+            image_guidance_scale=self.image_guidance_scale if scale is None else scale,
+            generator=[torch_generator(request.seed, "noise") for _ in images],
+            output_type="pt",
+            **self.settings,
+        ).images
+        return to_frames(resized(edits.cpu(), size))
+
+
+class NullTextInversion:
+    """Null-text inversion with prompt-to-prompt: needs both captions, no photos, and knows no s_I."""
+
+    def __init__(self, path: str, device: str = "cpu", **settings: Any) -> None:
+        self.editor, self.batch_size = load_null_text_editor(path, **settings), 1
+        self.editor.to(device)
+        self.identity = key_of(weights_hash(self.editor.components), asdict(self.editor.settings))
+
+    def __call__(self, request: Request) -> Frames:
+        edit = request.edit
+        if request.image_guidance_scale is not None:
+            raise BadInput(
+                "null-text inversion has no image guidance scale to sweep; leave it out of sweep.rows"
+            )
+        captions = [edit.source_caption], [edit.target_caption]
+        return np.concatenate(
+            [to_frames(self.editor.edit(to_images(image[None]), *captions)) for image in request.images]
+        )
+
+
+class ColorTransfer:
+    """A classical colour transfer from all photos. name: a key of CLASSICAL, BadInput for another."""
+
+    def __init__(self, name: str, batch_size: int = 32, device: str = "cpu") -> None:
+        if name not in CLASSICAL:
+            raise unknown_name("colour transfer", name, CLASSICAL)
+        self.transfer, self.batch_size, self.identity = CLASSICAL[name], batch_size, key_of(name)
+
+    def __call__(self, request: Request) -> Frames:
+        if request.image_guidance_scale is not None:
+            raise BadInput(
+                "a colour transfer has no image guidance scale to sweep; leave it out of sweep.rows"
+            )
+        return self.transfer(request.images, request.photos)
+
+
+def _load_pipeline(path: str | Path) -> Any:
+    folder = fetch(path, NEEDED, IGNORED)
+    nothing = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
+    try:
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
+            folder, use_safetensors=True, requires_safety_checker=False, **nothing
+        )
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{folder} is not a checkpoint of InstructPix2Pix's layout: {reason}") from error
+    found, expected = pipeline.unet.config.in_channels, 2 * pipeline.vae.config.latent_channels
+    if found != expected:
+        raise BadInput(f"{folder}/unet takes {found} channels; InstructPix2Pix takes {expected}")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

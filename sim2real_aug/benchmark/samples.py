@@ -1,0 +1,160 @@
+"""What is edited: source images of a store or a folder, and what is asked of each.
+
+A folder is searched with everything below it, so that Oxford RobotCar's `stereo/centre/*.png` is one; its images are
+raw Bayer patterns, which `bayer` names.
+
+Legend: an image is (H, W, 3) uint8 RGB; P photos, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real_aug.data.photos import MASK_SUFFIX, SUFFIXES, PhotoSet, load_photos, read_photo
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.errors import BadInput, unknown_name
+
+Frame = NDArray[np.uint8]
+STORE_MARKS = (".zgroup", "zarr.json")
+# OpenCV names a pattern by its second row.
+BAYER = {
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is asked of every image.
+
+    instruction: for editors that take one. source_caption, target_caption: what the image shows before and after, for
+    editors and scorers that compare with a text. region: phrase of what is to change, None: the whole image. photos:
+    folder of its visual prompts, None: the command's. photo_region: phrase of what in them counts, None: `region`.
+    """
+
+    instruction: str
+    source_caption: str
+    target_caption: str
+    region: str | None = None
+    photos: str | None = None
+    photo_region: str | None = None
+
+
+class Sources(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, number: int) -> Frame:
+        """(H, W, 3) uint8 RGB. Raises BadInput for a damaged one."""
+
+
+@dataclass(frozen=True)
+class StoreFrames:
+    """Frames of a replay buffer, by their numbers in it."""
+
+    buffer: ReplayBuffer
+    numbers: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def load(self, number: int) -> Frame:
+        frame = int(self.numbers[number])
+        return self.buffer.images(frame, frame + 1)[0]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images of a folder. shorter: pixels of the shorter side that larger ones are shrunk to, None: as they are."""
+
+    files: Sequence[Path]
+    shorter: int | None
+    bayer: str | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, number: int) -> Frame:
+        image = read_photo(self.files[number])
+        if self.bayer is not None:
+            image = np.asarray(cv2.cvtColor(image[..., 0], BAYER[self.bayer]), np.uint8)
+        return shrunk(image, self.shorter)
+
+
+def shrunk(image: Frame, shorter: int | None) -> Frame:
+    """The image with its shorter side at `shorter` pixels, if it is longer than that; areas are averaged."""
+    height, width = image.shape[:2]
+    scale = (shorter or min(height, width)) / min(height, width)
+    if scale >= 1:
+        return image
+    size = (round(width * scale), round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def open_sources(
+    place: str | Path, count: int | None, shorter: int | None = None, bayer: str | None = None
+) -> Sources:
+    """`count` images, evenly spread (None: all), of a store or of a folder with all that is below it.
+
+    Raises BadInput for a place that holds none, and for an unknown Bayer pattern.
+    """
+    if bayer is not None and bayer not in BAYER:
+        raise unknown_name("bayer pattern", bayer, BAYER)
+    if count is not None and count < 1:
+        raise BadInput(f"images must be at least 1, or null for all; got {count}")
+    folder = Path(place).expanduser()
+    if not folder.is_dir() or any((folder / mark).exists() for mark in STORE_MARKS):
+        buffer = ReplayBuffer.open(place)
+        return StoreFrames(buffer, _spread(buffer.n_frames, count))
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX) and file.name[0] != "."
+    )
+    if not files:
+        raise BadInput(f"{folder} holds neither a store nor images ({', '.join(SUFFIXES)})")
+    return ImageFiles([files[number] for number in _spread(len(files), count)], shorter, bayer)
+
+
+def _spread(total: int, count: int | None) -> NDArray[np.int64]:
+    return np.linspace(0, total - 1, min(count or total, total)).round().astype(np.int64)
+
+
+def content_hash(image: Frame) -> str:
+    """Hex, of shape and pixels."""
+    return hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """An edit by its name, with its visual prompts."""
+
+    name: str
+    edit: Edit
+    photos: PhotoSet
+
+    def turned(self, turn: int) -> Frame:
+        """The photos (P, S, S, 3) with number `turn` first: that is the one an edit takes after."""
+        return np.roll(self.photos.images, -turn, axis=0)
+
+
+def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int) -> list[Task]:
+    """A task for each edit, its photos at `size` pixels a side. Raises BadInput for an edit that has none."""
+    tasks = []
+    for name, edit in edits.items():
+        folder = edit.photos or photos
+        if folder is None:
+            raise BadInput(f"the edit '{name}' has no photos: give --photos, or edits.{name}.photos")
+        tasks.append(Task(name, edit, load_photos(folder, size)))
+    return tasks

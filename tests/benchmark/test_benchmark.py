@@ -1,0 +1,220 @@
+"""`sim2real-aug benchmark` end to end, on tiny checkpoints of every kind of editor."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from sim2real_aug.benchmark.run import run_benchmark
+from sim2real_aug.benchmark.samples import content_hash, open_sources
+from sim2real_aug.cli.app import run as command_line
+from sim2real_aug.config import compose
+from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.errors import BadInput
+
+from ..judges.tiny_words import save_clip_with_words
+from ..tiny_editor import build_editor
+from ..tiny_pix2pix import instruct_pix2pix
+
+COUNT = 3
+TRANSFER = "sim2real_aug.benchmark.rows.ColorTransfer"
+ANSWER = "sim2real_aug.benchmark.measures.TextAnswer"
+PIX2PIX = "sim2real_aug.benchmark.rows.InstructPix2Pix"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Three pictures of 32 x 48, one of them in a folder below."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images" / "below").mkdir(parents=True)
+    for name in ("a.png", "b.png", "below/c.png"):
+        Image.fromarray(rng.integers(0, 256, (32, 48, 3), np.uint8)).save(tmp_path / "images" / name)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two photos, each with an outline: the compact judge finds nothing in noise."""
+    (tmp_path / "photos").mkdir()
+    for name, level in (("dark", 40), ("light", 200)):
+        Image.fromarray(np.full((32, 32, 3), level, np.uint8)).save(tmp_path / "photos" / f"{name}.jpg")
+        Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "photos" / f"{name}.mask.png")
+    return tmp_path / "photos"
+
+
+def config(rows: dict[str, Any], *overrides: str) -> DictConfig:
+    """The command's configuration, the whole image to edit, with other rows."""
+    composed = compose("benchmark", ["edits.realistic.region=null", "device=cpu", *overrides])
+    composed.rows = OmegaConf.create(rows)
+    return composed
+
+
+def transfers(*names: str) -> dict[str, Any]:
+    return {name: {"_target_": TRANSFER, "name": name} for name in names}
+
+
+def table(out: Path) -> dict[str, dict[str, Any]]:
+    """The lines over all edits, by editor."""
+    return {
+        line["name"]: line["figures"]
+        for line in json.loads((out / "table.json").read_text())
+        if line["edit"] == "all"
+    }
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder a kind of editor, in the layout it has on the hub."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    pipeline = instruct_pix2pix()
+    pipeline.save_pretrained(folder / "instruct-pix2pix")
+    shutil.copytree(folder / "instruct-pix2pix", folder / "magicbrush")
+    index = folder / "magicbrush" / "model_index.json"
+    index.write_text(
+        index.read_text().replace("StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline")
+    )
+    plain = pipeline.unet.from_config({**pipeline.unet.config, "in_channels": 4})
+    shutil.copytree(folder / "instruct-pix2pix", folder / "stable-diffusion")
+    plain.save_pretrained(folder / "stable-diffusion" / "unet")
+    build_editor().save_pretrained(folder / "ours")
+    save_clip_with_words(folder / "clip")
+    return folder
+
+
+def five_editors(folder: Path) -> dict[str, Any]:
+    brief = {"_target_": PIX2PIX, "num_inference_steps": 2}
+    inversion = "sim2real_aug.benchmark.rows.NullTextInversion"
+    return {
+        "NTI-P2P": {
+            "_target_": inversion, "path": str(folder / "stable-diffusion"), "num_inference_steps": 2, "inner_steps": 1,
+        },
+        "InstructPix2Pix": {**brief, "path": str(folder / "instruct-pix2pix")},
+        "MagicBrush": {**brief, "path": str(folder / "magicbrush")},
+        "HIVE": {**brief, "path": str(folder / "instruct-pix2pix"), "suffix": ", image quality is five out of five"},
+        "ours": {"_target_": "sim2real_aug.benchmark.rows.Specialist", "path": str(folder / "ours")},
+    }  # fmt: skip
+
+
+def test_all_five_editors_of_the_paper(checkpoints: Path, images: Path, photos: Path, tmp_path: Path):
+    rows, out = five_editors(checkpoints), tmp_path / "run"
+    asked = config(rows, "sweep.rows=[ours,InstructPix2Pix]", "sweep.image_guidance_scales=[1.2,1.8]")
+    scorer = {"_target_": "sim2real_aug.judges.clip_text.load_clip_text", "name": str(checkpoints / "clip")}
+    asked.measures = {**asked.measures, "text": {"_target_": ANSWER, "name": "CLIP_txt", "scorer": scorer}}
+    summary = run_benchmark(asked, images, photos, out)
+    assert summary["failures"] == {}
+    found = table(out)
+    assert set(rows) | {"ours, s_I 1.2", "ours, s_I 1.8"} <= set(found)
+    for row in rows:
+        assert set(found[row]) == {"Depth_out", "Depth_all", "L2_out", "STY_in", "CLIP_txt"}
+        assert found[row]["L2_out"] is None, "the region is the whole image: nothing is outside"
+        assert found[row]["Depth_all"]["value"] > 0
+    assert found["MagicBrush"] == found["InstructPix2Pix"], "the same weights under another class's name"
+    assert (out / "trade-off.png").is_file()
+    lines = list(csv.DictReader((out / "table.csv").open()))
+    assert {line["editor"] for line in lines} == set(found)
+
+
+def test_a_row_that_fails_is_named_and_the_others_stand(images: Path, photos: Path, tmp_path: Path):
+    rows = {**transfers("reinhard"), "lost": {"_target_": PIX2PIX, "path": str(tmp_path / "nowhere")}}
+    summary = run_benchmark(config(rows), images, photos, tmp_path / "run")
+    assert set(summary["failures"]) == {"row lost"}
+    assert "neither a folder nor" in summary["failures"]["row lost"]
+    assert set(table(tmp_path / "run")) == {"reinhard"}
+
+
+def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    before, figures = modified(out / "cache" / "images"), modified(out / "cache" / "scores")
+    first = table(out)["reinhard"]
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    assert modified(out / "cache" / "images") == before
+    assert modified(out / "cache" / "scores") == figures
+    run_benchmark(config(transfers("histogram", "reinhard")), images, photos, out)
+    after = modified(out / "cache" / "images")
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + COUNT
+    assert table(out)["reinhard"] == first
+
+
+def test_figures_cut_short_by_a_crash_are_measured_again(images: Path, photos: Path, tmp_path: Path):
+    out = tmp_path / "run"
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    expected = table(out)
+    for file in (out / "cache" / "scores").iterdir():
+        file.write_text(file.read_text()[:-20])
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    assert table(out) == expected
+
+
+def test_a_store_of_frames_as_a_user_types_it(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+):
+    with ReplayBufferWriter.create(tmp_path / "sim.zarr") as writer:
+        frames = np.random.default_rng(1).integers(0, 256, (6, 96, 96, 3), np.uint8)
+        writer.append_episode(
+            {"img": frames, "state": np.ones((6, 5), np.float32), "action": np.ones((6, 2), np.float32)}
+        )
+    words = ["benchmark", str(tmp_path / "sim.zarr"), "--photos", str(photos), "--out", str(tmp_path / "run")]
+    assert command_line([*words, "images=2", "edits.realistic.region=null", "device=cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "| editor | Depth_out ↓ | Depth_all ↓ | L2_out ↓ | STY_in ↑ |" in shown
+    assert {line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")} >= {
+        "base",
+        "reinhard",
+        "histogram",
+    }
+
+
+def test_raw_bayer_images_get_their_colours(tmp_path: Path):
+    """Oxford RobotCar's GBRG: rows of green, blue and of red, green."""
+    raw = np.empty((8, 8), np.uint8)
+    raw[0::2, 0::2], raw[0::2, 1::2], raw[1::2, 0::2], raw[1::2, 1::2] = 20, 10, 30, 20
+    (tmp_path / "stereo" / "centre").mkdir(parents=True)
+    Image.fromarray(raw).save(tmp_path / "stereo" / "centre" / "1418132416737115.png")
+    image = open_sources(tmp_path, count=None, bayer="gbrg").load(0)
+    assert (image[2:-2, 2:-2] == (30, 20, 10)).all()
+
+
+def test_large_images_are_shrunk_at_their_own_ratio(images: Path):
+    sources = open_sources(images, count=2, shorter=16)
+    assert len(sources) == 2
+    assert sources.load(0).shape == (16, 24, 3)
+
+
+def test_images_of_the_same_bytes_in_another_shape_are_others():
+    flat = np.zeros((2, 8, 3), np.uint8)
+    assert content_hash(flat) != content_hash(flat.reshape(4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["bayer=gbgr"], "unknown bayer pattern 'gbgr'. Did you mean 'gbrg'"),
+        (["images=0"], "images must be at least 1"),
+        (["sweep.rows=[reinhart]"], "unknown row in sweep.rows 'reinhart'. Did you mean 'reinhard'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    overrides: list[str], message: str, images: Path, photos: Path, tmp_path: Path
+):
+    with pytest.raises(BadInput, match=message):
+        run_benchmark(config(transfers("reinhard"), *overrides), images, photos, tmp_path / "run")
+
+
+def test_an_empty_folder_and_missing_photos_are_refused(images: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="holds neither a store nor images"):
+        run_benchmark(config(transfers("reinhard")), tmp_path / "empty", None, tmp_path / "run")
+    with pytest.raises(BadInput, match="'realistic' has no photos: give --photos"):
+        run_benchmark(config(transfers("reinhard")), images, None, tmp_path / "run")
