@@ -85,7 +85,7 @@ class Unit:
     change: Change | None = None
 
 
-FROZEN = "d3po.train_conditioning=false"
+TRAINED = ("d3po.train_conditioning=true", "d3po.learning_rate=5e-4")
 
 
 def group_of(size: int) -> tuple[str, ...]:
@@ -103,11 +103,11 @@ UNITS = (
     *(Unit(f"s_sty {scale}", (), partial(style_scale, scale)) for scale in (1.5, 2.0, 3.0)),
     *(Unit(f"alpha {alpha}", (f"d3po.alpha={alpha}",)) for alpha in (0.0, 0.5, 2.0)),
     *(Unit(f"table kept, lambda {weight}", table_kept(weight)) for weight in (0.0, 0.05, 0.5)),
-    Unit("conditioning frozen", (FROZEN,)),
-    Unit("conditioning frozen, no fusion", (FROZEN,), without_fusion),
-    Unit("conditioning frozen, no visual prompt", (FROZEN,), prompt_from_zero),
-    Unit("visual prompt from zero", (), prompt_from_zero),
-    Unit("visual prompt and fusion from zero", (), as_widened),
+    Unit("conditioning trained", TRAINED),
+    Unit("no fusion", (), without_fusion),
+    Unit("no visual prompt", (), prompt_from_zero),
+    Unit("visual prompt from zero", TRAINED, prompt_from_zero),
+    Unit("visual prompt and fusion from zero", TRAINED, as_widened),
     *(Unit(f"group of {size}", group_of(size)) for size in (2, 3, 12)),
     Unit("full training", ("d3po.train=full",)),
     Unit("noise of its own at every step", ("d3po.shared_noise=false",)),

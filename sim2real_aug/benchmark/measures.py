@@ -33,8 +33,8 @@ class Seen:
     texts: list[str]
 
     def to(self, device: torch.device | str) -> Seen:
-        tensors = (self.source, self.edits, self.inside, self.photos, self.photo_inside)
-        return Seen(*(tensor.to(device) for tensor in tensors), self.texts)
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "texts"}
+        return Seen(**tensors, texts=self.texts)
 
 
 class Measure(Protocol):
