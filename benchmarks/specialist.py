@@ -8,9 +8,8 @@ edits of held-out states. The tables set specialist against base editor, Reinhar
 matching, with 95 % intervals over seeds and states. What is measured where is told in `edit_metrics`, what is asked
 in `specialist_report`. `guard=compact guard.path=DIR` names a judge that was not trained against: it then also gives
 distances, poses and styles, otherwise the training judge does, and the result says so; `perceptual` tells how to add
-the distance of a network that is not ours. Everything made is kept in
---work, and the same command goes on after an interruption. Scenes of the split `claims` are for figures only: tune
-with --split development.
+the distance of a network that is not ours. What is made or measured is kept in --work, and the same command goes on
+after an interruption. Scenes of the split `claims` are for figures only: tune with --split development.
 
 Legend: K seeds, M states; images (M, S, S, 3) uint8.
 """
@@ -18,6 +17,7 @@ Legend: K seeds, M states; images (M, S, S, 3) uint8.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -119,9 +119,24 @@ def measure_bench(meter: Meter, bench: Bench, trained: Trained) -> Measured:
     """Figures of every method (K, M); the real look's pose says how well a pose can be read at all."""
     measured: Measured = {}
     for method, seeds in {**trained.edits, REAL: [bench.frames.real.images]}.items():
-        each = [meter.figures(bench, edits) for edits in seeds]
+        each = [kept_figures(meter, bench, edits) for edits in seeds]
         measured[method] = {name: np.stack([figures[name] for figures in each]) for name in each[0]}
     return measured
+
+
+def kept_figures(meter: Meter, bench: Bench, edits: Frames) -> Figures:
+    """The meter's figures of `edits`, kept as figures/HASH.npz: a minute each, and the same of every plan that shares
+    the folder's photos, states and judge."""
+    kind = b"perceptual" if meter.encoder is not None else b""
+    digest = hashlib.blake2b(edits.tobytes(), digest_size=16, key=kind).hexdigest()
+    file = bench.folder / "figures" / f"{digest}.npz"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".part.npz")
+        np.savez(temporary, **meter.figures(bench, edits))
+        temporary.replace(file)
+    with np.load(file) as content:
+        return dict(content)
 
 
 def add_styles(
