@@ -14,23 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.photos import MASK_SUFFIX, SUFFIXES, PhotoSet, load_photos, read_photo
+from sim2real_aug.data.images import check_reading, find_images, read_image
+from sim2real_aug.data.photos import PhotoSet, load_photos
 from sim2real_aug.data.replay_buffer import ReplayBuffer
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.data.stores import is_store
+from sim2real_aug.errors import BadInput
 
 Frame = NDArray[np.uint8]
-STORE_MARKS = (".zgroup", "zarr.json")
-# OpenCV names a pattern by its second row.
-BAYER = {
-    "gbrg": cv2.COLOR_BayerGR2RGB,
-    "grbg": cv2.COLOR_BayerGB2RGB,
-    "rggb": cv2.COLOR_BayerBG2RGB,
-    "bggr": cv2.COLOR_BayerRG2RGB,
-}
 
 
 @dataclass(frozen=True)
@@ -86,20 +79,7 @@ class ImageFiles:
         return len(self.files)
 
     def load(self, number: int) -> Frame:
-        image = read_photo(self.files[number])
-        if self.bayer is not None:
-            image = np.asarray(cv2.cvtColor(image[..., 0], BAYER[self.bayer]), np.uint8)
-        return shrunk(image, self.shorter)
-
-
-def shrunk(image: Frame, shorter: int | None) -> Frame:
-    """The image with its shorter side at `shorter` pixels, if it is longer than that; areas are averaged."""
-    height, width = image.shape[:2]
-    scale = (shorter or min(height, width)) / min(height, width)
-    if scale >= 1:
-        return image
-    size = (round(width * scale), round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return read_image(self.files[number], self.shorter, self.bayer)
 
 
 def open_sources(
@@ -109,21 +89,14 @@ def open_sources(
 
     Raises BadInput for a place that holds none, and for an unknown Bayer pattern.
     """
-    if bayer is not None and bayer not in BAYER:
-        raise unknown_name("bayer pattern", bayer, BAYER)
+    check_reading(shorter, bayer)
     if count is not None and count < 1:
         raise BadInput(f"images must be at least 1, or null for all; got {count}")
     folder = Path(place).expanduser()
-    if not folder.is_dir() or any((folder / mark).exists() for mark in STORE_MARKS):
+    if not folder.is_dir() or is_store(folder):
         buffer = ReplayBuffer.open(place)
         return StoreFrames(buffer, _spread(buffer.n_frames, count))
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX) and file.name[0] != "."
-    )
-    if not files:
-        raise BadInput(f"{folder} holds neither a store nor images ({', '.join(SUFFIXES)})")
+    files = find_images(folder)
     return ImageFiles([files[number] for number in _spread(len(files), count)], shorter, bayer)
 
 

@@ -73,6 +73,11 @@ def reading(place: str) -> Iterator[None]:
         ) from error
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder is a zarr group, whatever it holds."""
+    return any((path / name).exists() for name in (".zgroup", "zarr.json"))
+
+
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
     """Raise BadInput when something stands at `path` that may not be replaced.
 
@@ -84,10 +89,10 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
     if not overwrite:
         raise BadInput(f"{path} exists; choose another path, or --overwrite to replace it")
     if target.is_file():
-        is_store = is_zip(target) and zipfile.is_zipfile(target)
+        replaceable = is_zip(target) and zipfile.is_zipfile(target)
     else:
-        is_store = not any(target.iterdir()) or any((target / n).exists() for n in (".zgroup", "zarr.json"))
-    if not is_store:
+        replaceable = not any(target.iterdir()) or is_store(target)
+    if not replaceable:
         raise BadInput(f"{path} exists and is not a zarr store; --overwrite replaces zarr stores only")
 
 

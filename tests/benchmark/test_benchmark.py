@@ -176,16 +176,6 @@ def test_a_store_of_frames_as_a_user_types_it(
     }
 
 
-def test_raw_bayer_images_get_their_colours(tmp_path: Path):
-    """Oxford RobotCar's GBRG: rows of green, blue and of red, green."""
-    raw = np.empty((8, 8), np.uint8)
-    raw[0::2, 0::2], raw[0::2, 1::2], raw[1::2, 0::2], raw[1::2, 1::2] = 20, 10, 30, 20
-    (tmp_path / "stereo" / "centre").mkdir(parents=True)
-    Image.fromarray(raw).save(tmp_path / "stereo" / "centre" / "1418132416737115.png")
-    image = open_sources(tmp_path, count=None, bayer="gbrg").load(0)
-    assert (image[2:-2, 2:-2] == (30, 20, 10)).all()
-
-
 def test_large_images_are_shrunk_at_their_own_ratio(images: Path):
     sources = open_sources(images, count=2, shorter=16)
     assert len(sources) == 2

@@ -1,0 +1,132 @@
+"""Folders of images, whatever made them: a dashboard camera, a simulator of one's own.
+
+Legend: an image is (H, W, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real_aug.data.photos import MASK_SUFFIX, SUFFIXES, read_photo
+from sim2real_aug.data.stores import pack, partial_folder, refuse_existing
+from sim2real_aug.data.writer import ReplayBufferWriter
+from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.progress import progress
+
+Image = NDArray[np.uint8]
+EPISODE = 1000
+# OpenCV names a pattern by its second row.
+BAYER = {
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+}
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All images in `folder` and below it, sorted by path; masks of photos are none.
+
+    Raises BadInput where there are none.
+    """
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX) and file.name[0] != "."
+    )
+    if not files:
+        raise BadInput(f"{folder} holds neither a store nor images ({', '.join(SUFFIXES)})")
+    return files
+
+
+def check_reading(shorter: int | None, bayer: str | None) -> None:
+    """Raises BadInput for what `read_image` cannot do."""
+    if bayer is not None and bayer not in BAYER:
+        raise unknown_name("bayer pattern", bayer, BAYER)
+    if shorter is not None and shorter < 1:
+        raise BadInput(f"an image's shorter side must be at least 1 pixel; got {shorter}")
+
+
+def read_image(file: Path, shorter: int | None = None, bayer: str | None = None) -> Image:
+    """One image. shorter: pixels of the shorter side that a larger one is shrunk to. bayer: its raw pattern, in BAYER.
+
+    Raises BadInput for a file that is no whole image.
+    """
+    image = read_photo(file)
+    if bayer is not None:
+        image = np.asarray(cv2.cvtColor(image[..., 0], BAYER[bayer]), np.uint8)
+    return shrunk(image, shorter)
+
+
+def shrunk(image: Image, shorter: int | None) -> Image:
+    """The image with its shorter side at `shorter` pixels, if it is longer than that; areas are averaged."""
+    height, width = image.shape[:2]
+    scale = (shorter or min(height, width)) / min(height, width)
+    if scale >= 1:
+        return image
+    size = (round(width * scale), round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def images_to_store(
+    folder: Path,
+    target: Path,
+    zarr_format: int = 2,
+    shorter: int | None = None,
+    bayer: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a store of data/img alone, of each folder that holds images an episode or, of many, several.
+
+    Nothing appears at `target` before the store is complete. Returns its summary. Raises BadInput for an existing
+    target, and for images that differ in size: a store's frames have one.
+    """
+    check_reading(shorter, bayer)
+    refuse_existing(target, overwrite)
+    files = find_images(folder)
+    first = read_image(files[0], shorter, bayer)
+    unfinished = partial_folder(target)
+    with (
+        ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True) as writer,
+        progress("read images", len(files), unit="images") as bar,
+    ):
+        for part in _episodes(files):
+            frames = np.empty((len(part), *first.shape), np.uint8)
+            for frame, file in zip(frames, part, strict=True):
+                image = read_image(file, shorter, bayer)
+                if image.shape != first.shape:
+                    raise BadInput(
+                        f"{file} is {_size(image)} pixels and {files[0]} {_size(first)}; frames of a store have one "
+                        "size: give each size a folder and a store of its own"
+                    )
+                frame[:] = image
+                bar.advance()
+            writer.append_episode({"img": frames})
+        episodes = writer.n_episodes
+    pack(unfinished, target)
+    return {
+        "path": str(target),
+        "zarr_format": zarr_format,
+        "frames": len(files),
+        "episodes": episodes,
+        "arrays": ["data/img", "meta/episode_ends"],
+    }
+
+
+def _episodes(files: list[Path]) -> Iterator[list[Path]]:
+    """The images of one folder at a time, EPISODE of them at most: what is in memory at once."""
+    ordered = sorted(files, key=lambda file: (file.parent, file))
+    for _, group in groupby(ordered, key=lambda file: file.parent):
+        members = list(group)
+        yield from (members[start : start + EPISODE] for start in range(0, len(members), EPISODE))
+
+
+def _size(image: Image) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
