@@ -58,28 +58,31 @@ def judged(
     }
 
 
-def against_real(
-    judge: Judge, frames: PairedFrames, edits: Frames, regions: Sequence[str], encoder: Encoder | None = None
-) -> Figures:
+def against_real(judge: Judge, frames: PairedFrames, edits: Frames, regions: Sequence[str]) -> Figures:
     """Distance from the real look of the same state inside the edited regions, and inside the block alone.
 
     rmse: root mean square error of 0..1 pixels; psnr: the same in dB, higher is better; distance: the judge's
-    cosine distance, mean over the regions in view; perceptual: the `perceptual_distance` of an encoder, where
-    there is one, in the regions only, for a block is too small for its layers. Regions are where the real look has
-    them.
+    cosine distance, mean over the regions in view. Regions are where the real look has them.
     """
-    wanted = [REGIONS.index(region_of(phrase)) for phrase in regions]
-    block = REGIONS.index("block")
+    wanted, block = _labels(regions), REGIONS.index("block")
     figures: Figures = {}
     for suffix, labels in (("", wanted), ("_block", [block])):
         rmse = root_mean_square_error(edits, frames.real.images, np.isin(frames.real.labels, labels))
         figures[f"rmse{suffix}"] = rmse
         figures[f"psnr{suffix}"] = -20 * np.log10(np.maximum(rmse, DARKEST))
         figures[f"distance{suffix}"] = judge_distance(judge, frames, edits, labels)
-    if encoder is not None:
-        inside = np.isin(frames.real.labels, wanted)
-        figures["perceptual"] = perceptual_distance(encoder, edits, frames.real.images, inside)
     return figures
+
+
+def perceptual(encoder: Encoder, frames: PairedFrames, edits: Frames, regions: Sequence[str]) -> Figures:
+    """perceptual: `perceptual_distance` from the real look in all regions at once; a block alone is too small for the
+    encoder's layers."""
+    inside = np.isin(frames.real.labels, _labels(regions))
+    return {"perceptual": perceptual_distance(encoder, edits, frames.real.images, inside)}
+
+
+def _labels(regions: Sequence[str]) -> list[int]:
+    return [REGIONS.index(region_of(phrase)) for phrase in regions]
 
 
 def root_mean_square_error(edits: Frames, real: Frames, inside: NDArray[np.bool_]) -> NDArray[np.float64]:

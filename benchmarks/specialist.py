@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edit_metrics import Figures, Frames, against_real, judged, nearer_own, pose_errors
+from edit_metrics import Figures, Frames, against_real, judged, nearer_own, perceptual, pose_errors
 from paired_frames import SIZE, domains_of
 from perceptual import Encoder, find_encoder
 from specialist_report import BASE, REAL, SPECIALIST, Measured, markdown, summarise
@@ -68,13 +68,35 @@ class Meter:
     encoder: Encoder | None
 
     def figures(self, bench: Bench, edits: Frames) -> Figures:
-        """All figures of one method's edits, (M,) each."""
+        """All figures of one method's edits, (M,) each; what was measured before is not measured again."""
+        regions, frames = self.scorer.regions, bench.frames
+        found = kept_figures(bench, "judged", edits, lambda: self.judged(bench, edits))
+        if self.encoder is None:
+            return found
+        encoder = self.encoder
+        return found | kept_figures(bench, "perceptual", edits, lambda: perceptual(encoder, frames, edits, regions))
+
+    def judged(self, bench: Bench, edits: Frames) -> Figures:
+        """What the judges say."""
         frames = bench.frames
         return {
             **judged(self.scorer, frames, edits, bench.photos, self.photos_per_edit),
-            **against_real(self.judge, frames, edits, self.scorer.regions, self.encoder),
+            **against_real(self.judge, frames, edits, self.scorer.regions),
             "pose_error": pose_errors(self.judge, edits, frames.states),
         }
+
+
+def kept_figures(bench: Bench, kind: str, edits: Frames, measure: Callable[[], Figures]) -> Figures:
+    """What `measure` says of `edits`, kept in the bench's folder: its photos, states and judges are always the same."""
+    digest = hashlib.blake2b(edits.tobytes(), digest_size=16).hexdigest()
+    file = bench.folder / "figures" / f"{kind}-{digest}.npz"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".part.npz")
+        np.savez(temporary, **measure())
+        temporary.replace(file)
+    with np.load(file) as content:
+        return dict(content)
 
 
 @dataclass(frozen=True)
@@ -119,24 +141,9 @@ def measure_bench(meter: Meter, bench: Bench, trained: Trained) -> Measured:
     """Figures of every method (K, M); the real look's pose says how well a pose can be read at all."""
     measured: Measured = {}
     for method, seeds in {**trained.edits, REAL: [bench.frames.real.images]}.items():
-        each = [kept_figures(meter, bench, edits) for edits in seeds]
+        each = [meter.figures(bench, edits) for edits in seeds]
         measured[method] = {name: np.stack([figures[name] for figures in each]) for name in each[0]}
     return measured
-
-
-def kept_figures(meter: Meter, bench: Bench, edits: Frames) -> Figures:
-    """The meter's figures of `edits`, kept as figures/HASH.npz: a minute each, and the same of every plan that shares
-    the folder's photos, states and judge."""
-    kind = b"perceptual" if meter.encoder is not None else b""
-    digest = hashlib.blake2b(edits.tobytes(), digest_size=16, key=kind).hexdigest()
-    file = bench.folder / "figures" / f"{digest}.npz"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".part.npz")
-        np.savez(temporary, **meter.figures(bench, edits))
-        temporary.replace(file)
-    with np.load(file) as content:
-        return dict(content)
 
 
 def add_styles(
