@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sim2real_aug.errors import unknown_name
 
-SIM_ONLY, SPECIALIST, ORACLE = "sim_only", "specialist", "oracle"
-RANDOMIZED = "randomized"
+SIM_ONLY, BASE, SPECIALIST, ORACLE = "sim_only", "base", "specialist", "oracle"
+RANDOMIZED, CUT = "randomized", "cut"
 FEW, ALL = "few", "all"
 
 
@@ -38,8 +38,8 @@ ARMS: dict[str, Arm] = {
     RANDOMIZED: Arm(edits=RANDOMIZED),
     "reinhard": Arm(edits="reinhard"),
     "histogram": Arm(edits="histogram"),
-    "cut": Arm(edits="cut"),
-    "base": Arm(edits="base"),
+    CUT: Arm(edits=CUT),
+    BASE: Arm(edits=BASE),
     SPECIALIST: Arm(edits=SPECIALIST),
     "specialist_gate": Arm(edits=SPECIALIST, use_gate=True),
     "cotrain": Arm(real=FEW),

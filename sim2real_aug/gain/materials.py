@@ -27,12 +27,11 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import ALL, ARMS, RANDOMIZED, SPECIALIST, Unit
+from sim2real_aug.gain.arms import ALL, ARMS, CUT, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
 T = TypeVar("T")
-CUT = "cut"
 
 
 @dataclass(frozen=True)

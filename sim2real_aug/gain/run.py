@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput, unknown_name
-from sim2real_aug.gain.arms import ARMS, RANDOMIZED, SPECIALIST, Unit, units_of
-from sim2real_aug.gain.materials import CUT, Experiment, place_of_policy, simulated
+from sim2real_aug.gain.arms import Unit, units_of
+from sim2real_aug.gain.materials import Experiment, place_of_policy, simulated
 from sim2real_aug.gain.pictures import film, plot
+from sim2real_aug.gain.plan import minutes, plan_of
 from sim2real_aug.gain.table import as_json, markdown, rows_of
-from sim2real_aug.gain.units import CHOICE, Record, measure_unit, plan_of, read_record
+from sim2real_aug.gain.units import Record, measure_unit, read_record
 from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.progress import say
 from sim2real_aug.runs import RunFolder, write_text_atomically
 
+CHOICE = ("scenes", "arms", "seeds", "config_dir")  # which units there are and where their scenes lie
 SAME_START = 1e-3  # window units and radians
 
 
@@ -66,12 +68,12 @@ def run_gain(
     frozen = OmegaConf.masked_copy(config, [str(key) for key in config if key not in CHOICE])
     run = RunFolder.open(out, frozen, overwrite and choice == Choice())
     experiment = Experiment(out, config, dataset)
-    plan = plan_of(experiment)
+    plans = {unit: plan_of(experiment, unit) for unit in planned}
     if overwrite:
         for unit in chosen:
             (records / unit.file_name).unlink(missing_ok=True)
             shutil.rmtree(place_of_policy(experiment, unit), ignore_errors=True)
-    left = [unit for unit in chosen if read_record(records, unit, plan) is None]
+    left = [unit for unit in chosen if read_record(records, unit, plans[unit]) is None]
     if left:
         _refuse_known_starts(experiment)
         say(
@@ -79,9 +81,9 @@ def run_gain(
         )
     for number, unit in enumerate(left, 1):
         say(f"[{number}/{len(left)}] {unit}")
-        measure_unit(experiment, unit, plan, records)
-        _write_table(run, _recorded(records, planned, plan))
-    measured = _recorded(records, planned, plan)
+        measure_unit(experiment, unit, plans[unit], records)
+        _write_table(run, _recorded(records, plans))
+    measured = _recorded(records, plans)
     if not measured:
         raise BadInput(f"{records} holds no record of this plan")
     _write_table(run, measured)
@@ -111,38 +113,6 @@ def _chosen(config: DictConfig, choice: Choice) -> list[Unit]:
     return list(units_of(**parts))
 
 
-def minutes(config: DictConfig, units: Iterable[Unit]) -> float:
-    """What `units` take by the stages' budgets; a piece that several of them share counts once."""
-    pieces: dict[tuple[object, ...], str] = {}
-    for unit in units:
-        pieces |= _pieces(unit)
-    if not config.proxy:
-        pieces = {key: stage for key, stage in pieces.items() if stage != "proxy"}
-    return sum(float(config.stages[stage].budget_seconds) for stage in pieces.values()) / 60
-
-
-def _pieces(unit: Unit) -> dict[tuple[object, ...], str]:
-    """The stage that each piece of a unit is made by."""
-    arm, scene, seed = ARMS[unit.arm], unit.scene, unit.seed
-    pieces: dict[tuple[object, ...], str] = {
-        ("episodes",): "simulate",
-        ("redrawn", scene): "redraw",
-        ("policy", unit.arm, scene if arm.knows_scene else None, seed): "train_policy",
-        ("evaluation", unit): "evaluate",
-        ("proxy", unit): "proxy",
-    }
-    if arm.edits == RANDOMIZED:
-        pieces["redrawn", RANDOMIZED] = "redraw"
-    elif arm.edits is not None:
-        pieces["photos", scene] = "photos"
-        pieces["edits", arm.edits, scene, seed] = "augment"
-    if arm.edits == SPECIALIST:
-        pieces["specialist", scene, seed] = "train_editor"
-    if arm.edits == CUT:
-        pieces["cut", scene, seed] = "train_cut"
-    return pieces
-
-
 def _refuse_known_starts(experiment: Experiment) -> None:
     """Raise BadInput when an evaluation would start where an episode of the dataset does."""
     buffer = ReplayBuffer.open(simulated(experiment))
@@ -160,9 +130,11 @@ def _refuse_known_starts(experiment: Experiment) -> None:
             )
 
 
-def _recorded(records: Path, planned: Iterable[Unit], plan: Mapping[str, Any]) -> list[Record]:
+def _recorded(records: Path, plans: Mapping[Unit, Mapping[str, Any]]) -> list[Record]:
     """The records of those of the planned units that have one."""
-    return [record for unit in planned if (record := read_record(records, unit, plan)) is not None]
+    return [
+        record for unit, plan in plans.items() if (record := read_record(records, unit, plan)) is not None
+    ]
 
 
 def _write_table(run: RunFolder, measured: Sequence[Record]) -> None:

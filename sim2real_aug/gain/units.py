@@ -15,49 +15,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 import sim2real_aug
-from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.config import settings
-from sim2real_aug.data import ReplayBuffer
-from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.arms import ARMS, SPECIALIST, Unit
 from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources, specialist
 from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
-from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
 
-CHOICE = ("scenes", "arms", "seeds", "config_dir")  # which units there are and where their scenes lie
 Record = dict[str, Any]
 
 
-def plan_of(experiment: Experiment) -> dict[str, Any]:
-    """All that decides a unit's figures beside its arm, scene and seed, as JSON has it."""
-    config: Any = OmegaConf.to_container(experiment.config, resolve=True)
-    dataset = None if experiment.dataset is None else ReplayBuffer.open(experiment.dataset).content_hash()
-    made_from = {
-        "dataset": dataset,
-        "editor": weights_hash(load_editor(None).components),
-        "judge": weights_hash({"judge": load_judge()}),
-    }
-    plan = {**{key: value for key, value in config.items() if key not in CHOICE}, **made_from}
-    return dict(json.loads(json.dumps(plan)))
-
-
 def read_record(records: Path, unit: Unit, plan: Mapping[str, Any]) -> Record | None:
-    """The unit's record, None when there is none yet. Raises BadInput for one of another plan."""
+    """The unit's record, None when there is none yet. Raises BadInput for one of another plan; settings that came
+    later than the record count as they were."""
     file = records / unit.file_name
     if not file.exists():
         return None
     try:
         record: Record = json.loads(file.read_text())
-        changed = differing_keys(record["plan"], plan)
+        changed = differing_keys(record["plan"], _known_to(record["plan"], plan))
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{file} is not a record of gain; remove it, and the unit is measured again"
@@ -68,6 +50,15 @@ def read_record(records: Path, unit: Unit, plan: Mapping[str, Any]) -> Record | 
             "to measure again"
         )
     return record
+
+
+def _known_to(old: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `plan` whose keys `old` has too."""
+    return {
+        key: _known_to(old[key], value) if isinstance(value, dict) and isinstance(old[key], dict) else value
+        for key, value in plan.items()
+        if key in old
+    }
 
 
 def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], records: Path) -> Record:

@@ -11,8 +11,10 @@ from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import ARMS
+from sim2real_aug.gain.arms import ARMS, Unit
 from sim2real_aug.gain.materials import Experiment, cotrained, redrawn, simulated
+from sim2real_aug.gain.plan import plan_of
+from sim2real_aug.gain.units import read_record
 
 D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
 STAGES = {
@@ -59,7 +61,7 @@ def test_units_fill_one_table(cli, tmp_path):
         assert (tmp_path / "records" / name).stat().st_mtime_ns == stamp, "not measured again"
     record = json.loads((tmp_path / "records/randomized-25-specialist-0.json").read_text())
     assert len(record["evaluation"]["per_episode"]) == 2
-    assert record["plan"]["stages"]["proxy"]["settings"]["steps"] == 2
+    assert record["plan"]["stages"]["proxy"]["steps"] == 2
     assert record["proxy"]["block_position"] > 0
     for name in ("table.md", "gain.png", "randomized-25/episodes.webp"):
         assert (tmp_path / "gain" / name).stat().st_size > 100
@@ -73,6 +75,33 @@ def test_units_fill_one_table(cli, tmp_path):
     unplanned = cli(*command, "--arm", "orakel", arms, *TINY)
     assert unplanned.returncode == 2
     assert "Did you mean 'oracle'" in unplanned.stderr
+
+
+def test_a_plan_holds_what_its_unit_uses(tmp_path):
+    experiment = Experiment(tmp_path, compose("gain", TINY))
+    scene = "randomized/25"
+    plans = {arm: plan_of(experiment, Unit(arm, scene, 0)) for arm in ARMS}
+    assert {arm for arm, plan in plans.items() if "editor" in plan} == {"base", "specialist", "specialist_gate"}
+    assert {arm for arm, plan in plans.items() if "train_editor" in plan["stages"]} == {
+        "specialist",
+        "specialist_gate",
+    }
+    defaults = plans["specialist"]["stages"]["train_editor"]["d3po"]
+    assert (defaults["rounds"], defaults["alpha"]) == (1, compose("train_editor").d3po.alpha)
+
+
+def test_a_record_of_other_settings_is_refused(tmp_path):
+    unit = Unit("sim_only", "randomized/25", 0)
+    plan = plan_of(Experiment(tmp_path, compose("gain", TINY)), unit)
+    file = tmp_path / unit.file_name
+    file.write_text(json.dumps({"plan": plan}))
+    assert read_record(tmp_path, unit, plan) == {"plan": plan}
+    stages = plan["stages"]
+    longer = {**stages["evaluate"], "max_steps": 10}
+    with pytest.raises(BadInput, match=r"measured with another stages\.evaluate\.max_steps;"):
+        read_record(tmp_path, unit, {**plan, "stages": {**stages, "evaluate": longer}})
+    later = {**stages["evaluate"], "setting_of_tomorrow": 1}
+    assert read_record(tmp_path, unit, {**plan, "stages": {**stages, "evaluate": later}}), "came after the record"
 
 
 def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):

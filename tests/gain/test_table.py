@@ -9,7 +9,7 @@ import pytest
 
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.arms import ARMS, units_of
-from sim2real_aug.gain.run import minutes
+from sim2real_aug.gain.plan import minutes
 from sim2real_aug.gain.table import correlation, gap_closed, markdown, rows_of
 
 
