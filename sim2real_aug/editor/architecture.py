@@ -82,10 +82,3 @@ def require_fit(vae: Any, text_encoder: Any, unet: Any, fusion: Any) -> None:
     if wrong:
         hint = f". {WIDEN[0].upper()}{WIDEN[1:]}" if unet.config.in_channels == 2 * latent else ""
         raise BadInput(f"the editor's components do not fit: {'; '.join(wrong)}{hint}")
-
-
-def require_velocity(scheduler: Any, style_residual: bool) -> None:
-    """Raises BadInput for a residual of another prediction than the velocity."""
-    found = scheduler.config.prediction_type
-    if style_residual and found != "v_prediction":
-        raise BadInput(f"style_residual needs a scheduler of prediction_type v_prediction; got {found}")

@@ -54,16 +54,6 @@ def _x0_and_noise(
     raise BadInput(f"prediction_type must be 'epsilon' or 'v_prediction'; the scheduler has '{kind}'")
 
 
-def style_velocity(scheduler: DDIMScheduler, style: Tensor, timesteps: Tensor) -> Tensor:
-    """-√(1 − ā_t) x_sty: the velocity of an edit that is its visual prompt, without the noise's share √ā_t ε.
-
-    What a UNet with `style_residual` leaves to say is √ā_t ε - √(1 − ā_t) (x_0 - x_sty): nothing of the bench, which
-    prompt and edit have in common. Velocity: Salimans & Ho 2022, section 4. style: scaled latents (B, C, h, w).
-    """
-    alpha = scheduler.alphas_cumprod.to(style.device, torch.float32)[timesteps].reshape(-1, 1, 1, 1)
-    return -(1 - alpha).sqrt() * style
-
-
 def ddim_step(
     scheduler: DDIMScheduler,
     output: Tensor,

@@ -26,14 +26,8 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from sim2real_aug.editor.architecture import (
-    pipeline_class,
-    require_editor,
-    require_fit,
-    require_velocity,
-    write_classes,
-)
-from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps, style_velocity
+from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
+from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
 from sim2real_aug.editor.prompts import photos_in_turn
@@ -111,12 +105,9 @@ class Editor(DiffusionPipeline):
         fusion: ConditioningFusion,
         scheduler: DDIMScheduler,
         edit_settings: dict[str, Any] | None = None,
-        style_residual: bool = False,
     ) -> None:
-        """style_residual: the UNet gives what an edit differs from its visual prompt by (`ddim.style_velocity`)."""
         super().__init__()
         require_fit(vae, text_encoder, unet, fusion)
-        require_velocity(scheduler, style_residual)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -125,9 +116,7 @@ class Editor(DiffusionPipeline):
             fusion=fusion,
             scheduler=scheduler,
         )
-        self.register_to_config(
-            edit_settings=asdict(EditSettings(**(edit_settings or {}))), style_residual=style_residual
-        )
+        self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))))
 
     @cached_property
     def photos(self) -> NDArray[np.uint8] | None:
@@ -217,16 +206,13 @@ class Editor(DiffusionPipeline):
             source.append(conditioning.source if sees_source else torch.zeros_like(conditioning.source))
             style.append(conditioning.style if sees_style else torch.zeros_like(conditioning.style))
             text.append(conditioning.text if sees_text else conditioning.null_text)
-        tokens, styles = torch.cat(text), torch.cat(style)
-        images = self.fusion(torch.cat([torch.cat(source), styles], dim=1), tokens)
+        tokens = torch.cat(text)
+        images = self.fusion(torch.cat([torch.cat(source), torch.cat(style)], dim=1), tokens)
         repeated = latents.to(images.dtype).repeat(len(active), 1, 1, 1)
         timesteps = torch.as_tensor(timestep, device=latents.device).expand(len(latents)).repeat(len(active))
         outputs = self.unet(
             torch.cat([repeated, images], dim=1), timesteps, encoder_hidden_states=tokens
         ).sample.float()
-        if self.config.style_residual:
-            scaled = styles.float() * self.vae.config.scaling_factor
-            outputs = outputs + style_velocity(self.scheduler, scaled, timesteps)
         weighted = [
             weight * part for (weight, _), part in zip(active, outputs.chunk(len(active)), strict=True)
         ]

@@ -42,7 +42,7 @@ SINGLE_PASS = GuidanceScales(1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class EditorArchitecture:
-    """Sizes of the compact editor's UNet and text encoder, and what the UNet predicts (`Editor`)."""
+    """Sizes of the compact editor's UNet and text encoder."""
 
     block_out_channels: tuple[int, ...]
     attention_heads: tuple[int, ...]
@@ -50,7 +50,6 @@ class EditorArchitecture:
     text_hidden_size: int
     text_layers: int
     latent_size: int
-    style_residual: bool
 
 
 def compact_scheduler() -> DDIMScheduler:
@@ -105,8 +104,7 @@ def build_editor(
         norm_num_groups=architecture.norm_num_groups,
     )
     fusion = ConditioningFusion(2 * vae.config.latent_channels, architecture.text_hidden_size)
-    scheduler, residual = compact_scheduler(), architecture.style_residual
-    return Editor(vae, text_encoder, tokenizer, unet, fusion, scheduler, style_residual=residual)
+    return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler())
 
 
 @dataclass(frozen=True)

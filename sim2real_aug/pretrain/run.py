@@ -176,11 +176,7 @@ def train_judge(
 def train_editor(
     config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, start: Start | None
 ) -> Editor:
-    if start is None:
-        editor = new_editor(config, run, vae)
-    else:
-        editor = start.editor
-        editor.register_to_config(style_residual=config.editor.architecture.style_residual)
+    editor = new_editor(config, run, vae) if start is None else start.editor
     editor.edit_settings = EditSettings(**config.editor.edit_settings)
     editor.to(vae.device)
     editor.unet.to(memory_format=torch.channels_last)
