@@ -27,17 +27,17 @@ FRAMES_PER_EPISODE = 125
 CHUNK_MB = 161 * 96 * 96 * 3 / 1e6
 
 
-def write_store(path: Path, episodes: int) -> None:
-    """A store of `episodes` episodes of 125 random, smooth frames."""
+def write_store(path: Path, episodes: int, frames: int = FRAMES_PER_EPISODE) -> None:
+    """A store of `episodes` episodes of `frames` random, smooth frames each."""
     from sim2real_aug.data import ReplayBufferWriter
 
     rng = np.random.default_rng(0)
     with ReplayBufferWriter.create(path) as writer:
         for _ in range(episodes):
-            coarse = rng.integers(0, 256, (FRAMES_PER_EPISODE, 12, 12, 3), np.uint8)
-            frames = coarse.repeat(8, axis=1).repeat(8, axis=2)
+            coarse = rng.integers(0, 256, (frames, 12, 12, 3), np.uint8)
+            images = coarse.repeat(8, axis=1).repeat(8, axis=2)
             writer.append_episode(
-                {"img": frames, "action": rng.normal(size=(len(frames), 2)).astype(np.float32)}
+                {"img": images, "action": rng.normal(size=(frames, 2)).astype(np.float32)}
             )
 
 

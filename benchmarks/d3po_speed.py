@@ -178,12 +178,12 @@ def arm_settings(arm: str, pairs: int) -> D3POSettings:
 
 
 def make_task(editor: Editor, settings: D3POSettings, device: torch.device) -> Task:
-    """The editor that ships on 64 recorded states, drawn flat, with photos of a randomized scene."""
+    """An editor on 64 recorded states, drawn flat at its size, with photos of a randomized scene."""
     recorded = load_recordings().state
     states = recorded[np.linspace(0, len(recorded) - 1, 64).astype(int)]
     flat, scene = make_renderer("flat"), make_renderer("randomized/25")
-    frames = np.stack([flat.image(state) for state in states])
-    photos = np.stack([scene.image(state) for state in states[:8]])
+    frames = np.stack([flat.render(state, editor.image_size).image for state in states])
+    photos = np.stack([scene.render(state, editor.image_size).image for state in states[:8]])
     images = TrainingImages(
         read=lambda numbers: frames[numbers], train=np.arange(60), held_out=np.arange(60, 64), photos=photos,
         photo_masks=np.zeros(photos.shape[:3], bool),

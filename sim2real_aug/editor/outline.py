@@ -54,20 +54,21 @@ def outline(node: DictConfig) -> Editor:
         if node.get("_target_") == WIDEN:
             folder = Path(str(node.path)).expanduser()
             configs = {part: _config(folder, part) for part in STABLE_DIFFUSION} if folder.is_dir() else None
-            parts = {**_parts(configs or STABLE_DIFFUSION), "tokenizer": None}
+            parts = {**networks(configs or STABLE_DIFFUSION), "tokenizer": None}
             return widened(parts, DDIMScheduler(), node.get("image_size"), node.get("gradient_checkpointing", False))
     raise BadInput(f"what {node.get('_target_')} needs is not known; known: {LOAD}, {WIDEN}")
 
 
 def _saved(folder: Path) -> Editor:
     require_editor(folder)
-    parts = _parts({part: _config(folder, part) for part in STABLE_DIFFUSION})
+    parts = networks({part: _config(folder, part) for part in STABLE_DIFFUSION})
     fusion = ConditioningFusion.from_config(_config(folder, "fusion"))
     settings = read_index(folder).get("edit_settings")
     return Editor(tokenizer=None, fusion=fusion, scheduler=DDIMScheduler(), edit_settings=settings, **parts)
 
 
-def _parts(configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def networks(configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """UNet, VAE and text encoder of their configurations, untrained, on torch's default device."""
     return {
         "unet": UNet2DConditionModel.from_config(configs["unet"]),
         "vae": AutoencoderKL.from_config(configs["vae"]),
