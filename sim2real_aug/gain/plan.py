@@ -61,8 +61,10 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     """
     arm, config = ARMS[unit.arm], experiment.config
     names = dict.fromkeys(pieces_of(unit, config.proxy).values())
-    plan: dict[str, Any] = {"stages": {name: _resolved(experiment, name) for name in names}}
-    plan |= {"dataset": _dataset(experiment)}
+    plan: dict[str, Any] = {
+        "stages": {name: _resolved(experiment, name) for name in names},
+        "dataset": _dataset(experiment),
+    }
     if arm.edits in (BASE, SPECIALIST):
         plan["editor"] = _weights(experiment)["editor"]
     if arm.edits == SPECIALIST:
@@ -74,6 +76,7 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     return dict(json.loads(json.dumps(plan)))
 
 
+@piece
 def _resolved(experiment: Experiment, stage: str) -> Any:
     """The stage's whole configuration, defaults included."""
     if stage in WITHOUT_COMMAND:
