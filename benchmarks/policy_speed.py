@@ -82,7 +82,10 @@ class PlainEMA:
 
 
 def plain_loss(policy: DiffusionPolicy, batch: Batch, generator: torch.Generator) -> Tensor:
-    """`DiffusionUnetHybridImagePolicy.compute_loss`: all of the window is normalised, two steps of it are encoded."""
+    """`DiffusionUnetHybridImagePolicy.compute_loss`: all of the window is normalised, two steps of it are encoded.
+
+    Its keypoints are those of the crop, as there.
+    """
     chosen = policy.settings
     images, positions = (
         batch["obs"]["image"] * 2 - 1,
@@ -95,7 +98,8 @@ def plain_loss(policy: DiffusionPolicy, batch: Batch, generator: torch.Generator
     crops = torch.stack(
         [frame[:, y : y + size, x : x + size] for frame, (y, x) in zip(seen, corners, strict=True)]
     )
-    features = policy.encoder(crops).unflatten(0, (len(images), -1))
+    keypoints = policy.encoder.encoder(crops)
+    features = policy.encoder.project(keypoints.flatten(1)).unflatten(0, (len(images), -1))
     condition = torch.cat([features, positions[:, : chosen.n_obs_steps]], dim=-1).flatten(1)
     noise = torch.randn(actions.shape, generator=generator)
     steps = torch.randint(chosen.num_train_timesteps, (len(actions),), generator=generator)

@@ -23,11 +23,13 @@ from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.sequences import SequenceSampler, split_episodes
 from sim2real_aug.errors import BadInput
-from sim2real_aug.policies.diffusion import Observation, PolicySettings
+from sim2real_aug.policies.diffusion import PolicySettings
+from sim2real_aug.policies.observation import Observation
 from sim2real_aug.progress import Progress, progress
 from sim2real_aug.seeding import numpy_generator
 
 FRAMES_AT_ONCE = 512
+SAMPLED_FRAMES = 512
 REQUIRED = ("img", "state", "action")
 
 
@@ -63,6 +65,12 @@ class Demonstrations:
             frames[use_edited] = self.edited[seen[use_edited]]
         observation = Observation(torch.from_numpy(frames), torch.from_numpy(self.states[seen]))
         return observation, torch.from_numpy(self.actions[rows])
+
+    def frame_sample(self) -> Tensor:
+        """At most some hundred frames (m, H, W, 3) spread over all episodes, edited ones too where there are any."""
+        every = slice(None, None, max(1, len(self.frames) // SAMPLED_FRAMES))
+        kinds = [self.frames] if self.edited is None else [self.frames, self.edited]
+        return torch.from_numpy(np.concatenate([frames[every] for frames in kinds]))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Follows real-stanford/diffusion_policy's image Push-T policy: DDPM training on w
 observation as global condition; at inference DDPM, or DDIM in fewer steps.
 
 Legend: B batch; O observation steps; P horizon (actions predicted); N actions executed; A action dimensions;
-S state dimensions; H W pixels; frames uint8 (B, O, H, W, 3); positions in window units 0..512.
+S state dimensions; D features; H W pixels; frames uint8 (B, O, H, W, 3); positions in window units 0..512.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from sim2real_aug.errors import BadInput, unknown_name
-from sim2real_aug.policies.encoders import ENCODERS, make_encoder
+from sim2real_aug.policies.encoders import ENCODERS
 from sim2real_aug.policies.network import ConditionalUnet1D
 from sim2real_aug.policies.normalizer import MinMaxNormalizer
+from sim2real_aug.policies.observation import FrameEncoder, Observation
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -42,7 +43,7 @@ class PolicySettings:
     encoder: str = "compact"
     features: int = 64
     keypoints: int = 32
-    down_dims: tuple[int, ...] = (64, 128, 256)
+    down_dims: tuple[int, ...] = (32, 64, 128)
     kernel_size: int = 5
     groups: int = 8
     step_dim: int = 128
@@ -84,42 +85,15 @@ class PolicySettings:
             raise BadInput("policy.model: " + "; ".join(broken))
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What the policy sees: frames (B, O, H, W, 3) uint8 RGB and states (B, O, S) float32, oldest first."""
-
-    frames: Tensor
-    states: Tensor
-
-    def to(self, device: torch.device | str) -> Observation:
-        return Observation(self.frames.to(device), self.states.to(device))
-
-
-def crop(frames: Tensor, size: int, generator: Generator | None = None) -> Tensor:
-    """One `size` x `size` window of each frame (B, H, W, 3): at random with a generator, else the centre.
-
-    Each frame draws its own window, those of one observation too, as robomimic's CropRandomizer.
-    """
-    count, height, width = frames.shape[:3]
-    rooms = (height - size, width - size)
-    if generator is None:
-        top, left = (room // 2 for room in rooms)
-        return frames[:, top : top + size, left : left + size]
-    rows, columns = (
-        (torch.randint(room + 1, (count, 1), generator=generator) + torch.arange(size)).to(frames.device)
-        for room in rooms
-    )
-    index = torch.arange(count, device=frames.device)[:, None, None]
-    return frames[index, rows[:, :, None], columns[:, None, :]]
-
-
 class DiffusionPolicy(nn.Module):
-    """The whole policy; `loss` trains it, `act` runs it."""
+    """The whole policy; `encode` and `loss` train it, `act` runs it."""
 
     def __init__(self, settings: PolicySettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = make_encoder(settings.encoder, settings.features, settings.keypoints)
+        self.encoder = FrameEncoder(
+            settings.encoder, settings.keypoints, settings.features, settings.crop_size
+        )
         self.unet = ConditionalUnet1D(
             settings.action_dim,
             settings.n_obs_steps * (settings.features + settings.state_dim),
@@ -136,28 +110,24 @@ class DiffusionPolicy(nn.Module):
     def device(self) -> torch.device:
         return self.state_normalizer.scale.device
 
-    def encode(self, observation: Observation, crop_generator: Generator | None = None) -> Tensor:
-        """The global condition (B, O * (features + S)); all frames go through the encoder at once."""
-        batch, steps = observation.frames.shape[:2]
-        frames = crop(observation.frames.flatten(0, 1), self.settings.crop_size, crop_generator)
-        features = self.encoder(frames.permute(0, 3, 1, 2).float() / 127.5 - 1)
-        states = self.state_normalizer.normalize(observation.states)
-        return torch.cat([features.unflatten(0, (batch, steps)), states], dim=-1).flatten(1)
+    def encode(self, frames: Tensor, crop_generator: Generator | None = None) -> Tensor:
+        """What the policy makes of each frame, (B, O, D); cropped at random with a generator, else in the centre."""
+        features: Tensor = self.encoder(frames, crop_generator)
+        return features
+
+    def condition(self, features: Tensor, states: Tensor) -> Tensor:
+        """The U-Net's global condition (B, O * (D + S)), from features (B, O, D) and states (B, O, S)."""
+        return torch.cat([features, self.state_normalizer.normalize(states)], dim=-1).flatten(1)
 
     def loss(
-        self,
-        observation: Observation,
-        actions: Tensor,
-        generator: Generator,
-        random_crop: bool = True,
-        noise_draws: int = 1,
+        self, features: Tensor, states: Tensor, actions: Tensor, generator: Generator, noise_draws: int = 1
     ) -> Tensor:
         """Mean squared error of the predicted noise (Ho et al., arXiv:2006.11239, equation 14).
 
-        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order. Each window
-        is encoded once and learned from at `noise_draws` pairs of noise and step.
+        features (B, O, D) of `encode`; actions (B, P, A) in window units. `generator` (CPU) draws noise and steps, in
+        this order; each window is learned from at `noise_draws` pairs of both.
         """
-        condition = self.encode(observation, generator if random_crop else None).repeat(noise_draws, 1)
+        condition = self.condition(features, states).repeat(noise_draws, 1)
         clean = self.action_normalizer.normalize(actions).repeat(noise_draws, 1, 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)
@@ -169,7 +139,7 @@ class DiffusionPolicy(nn.Module):
     def sample(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
         """Denoised action sequences (B, P, A), window units; row b draws from generators[b] (CPU) only."""
         settings = self.settings
-        condition = self.encode(observation)
+        condition = self.condition(self.encode(observation.frames), observation.states)
         shape = (len(condition), settings.horizon, settings.action_dim)
         actions = randn_tensor(shape, generator=list(generators), device=self.device)
         scheduler = _scheduler(DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler, settings)

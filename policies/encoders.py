@@ -1,9 +1,9 @@
-"""Image encoders: frames to a short feature vector, through expected keypoint positions.
+"""Image encoders: frames to expected keypoint positions.
 
 `compact` is ours, for CPUs; `resnet18` is the published policy's encoder: robomimic's VisualCore with
 GroupNorm of C / 16 groups for BatchNorm, whose statistics do not go with an EMA of weights.
 
-Legend: B frames; H W pixels; K keypoints; D features; images float32 (B, 3, H, W) in [-1, 1].
+Legend: B frames; H W pixels; K keypoints; images float32 (B, 3, H, W), normalised.
 """
 
 from __future__ import annotations
@@ -30,18 +30,6 @@ def spatial_softmax(maps: Tensor) -> Tensor:
     return torch.stack([weights.sum(-2) @ x, weights.sum(-1) @ y], dim=-1)
 
 
-class KeypointHead(nn.Module):
-    """1x1 convolution to K maps, spatial softmax, linear: (B, C, H, W) -> (B, D)."""
-
-    def __init__(self, channels: int, keypoints: int, features: int) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(channels, keypoints, 1)
-        self.project = nn.Linear(2 * keypoints, features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(spatial_softmax(self.maps(x)).flatten(1))
-
-
 def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
@@ -54,7 +42,7 @@ class CompactEncoder(nn.Module):
     stride two and 449 ms with an 8x8 stem of stride four and one more layer of full-size maps.
     """
 
-    def __init__(self, features: int = 64, keypoints: int = 32) -> None:
+    def __init__(self, keypoints: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for in_channels, out_channels, kernel, stride, padding in (
@@ -66,11 +54,11 @@ class CompactEncoder(nn.Module):
             layers.append(nn.Conv2d(in_channels, out_channels, kernel, stride, padding))
             layers += [group_norm(out_channels), nn.ReLU(inplace=True)]
         self.trunk = nn.Sequential(*layers)
-        self.head = KeypointHead(64, keypoints, features)
+        self.maps = nn.Conv2d(64, keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, features)."""
-        return self.head(self.trunk(images.contiguous(memory_format=torch.channels_last)))
+        """(B, 3, H, W) -> (B, K, 2), [-1, 1] from the first to the last pixel."""
+        return spatial_softmax(self.maps(self.trunk(images.contiguous(memory_format=torch.channels_last))))
 
 
 class BasicBlock(nn.Module):
@@ -98,7 +86,7 @@ class BasicBlock(nn.Module):
 class ResNet18Encoder(nn.Module):
     """ResNet-18 without its classifier, from random weights, then keypoints: 84x84 -> 3x3 maps of 512."""
 
-    def __init__(self, features: int = 64, keypoints: int = 32) -> None:
+    def __init__(self, keypoints: int = 32) -> None:
         super().__init__()
         stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), group_norm(64), nn.ReLU(inplace=True)]
         layers: list[nn.Module] = [*stem, nn.MaxPool2d(3, 2, 1)]
@@ -108,11 +96,11 @@ class ResNet18Encoder(nn.Module):
                 BasicBlock(out_channels, out_channels, 1),
             ]
         self.trunk = nn.Sequential(*layers)
-        self.head = KeypointHead(512, keypoints, features)
+        self.maps = nn.Conv2d(512, keypoints, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, features)."""
-        return self.head(self.trunk(images.contiguous(memory_format=torch.channels_last)))
+        """(B, 3, H, W) -> (B, K, 2), [-1, 1] from the first to the last pixel."""
+        return spatial_softmax(self.maps(self.trunk(images.contiguous(memory_format=torch.channels_last))))
 
 
 ENCODERS: dict[str, type[CompactEncoder] | type[ResNet18Encoder]] = {
@@ -121,8 +109,8 @@ ENCODERS: dict[str, type[CompactEncoder] | type[ResNet18Encoder]] = {
 }
 
 
-def make_encoder(name: str, features: int, keypoints: int) -> nn.Module:
+def make_encoder(name: str, keypoints: int) -> nn.Module:
     """The encoder of that name; BadInput names the nearest one."""
     if name not in ENCODERS:
         raise unknown_name("policy.encoder", name, ENCODERS)
-    return ENCODERS[name](features, keypoints)
+    return ENCODERS[name](keypoints)

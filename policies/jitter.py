@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from sim2real_aug.policies.diffusion import Observation
+from sim2real_aug.policies.observation import Observation
 from sim2real_aug.seeding import torch_generator
 
 MOST_AT_ONCE = 3

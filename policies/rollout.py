@@ -20,7 +20,8 @@ from torch import Generator, Tensor
 
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD, PushTEnv
 from sim2real_aug.envs.rendering import Renderer, make_renderer
-from sim2real_aug.policies.diffusion import Observation, PolicySettings
+from sim2real_aug.policies.diffusion import PolicySettings
+from sim2real_aug.policies.observation import Observation
 from sim2real_aug.seeding import derive_seed, torch_generator
 
 

@@ -34,8 +34,9 @@ from sim2real_aug.policies.demonstrations import (
     open_stores,
     use_edited,
 )
-from sim2real_aug.policies.diffusion import DiffusionPolicy, Observation, PolicySettings
+from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings
 from sim2real_aug.policies.jitter import jittered
+from sim2real_aug.policies.observation import Observation
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -97,6 +98,7 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "weights"))
             policy = DiffusionPolicy(model)
+        policy.encoder.normalizer.fit(demonstrations.frame_sample())
         policy.state_normalizer.fit(torch.from_numpy(demonstrations.states))
         policy.action_normalizer.fit(torch.from_numpy(demonstrations.actions))
         policy.to(resolve_device(settings.device))
@@ -177,8 +179,9 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor
     generator = torch_generator(settings.seed, "step", training.step)
+    features = policy.encode(observation.frames, generator)
     loss = policy.loss(
-        observation, actions.to(policy.device), generator, noise_draws=settings.noise_draws
+        features, observation.states, actions.to(policy.device), generator, settings.noise_draws
     )
     value = loss.item()
     if not math.isfinite(value):
@@ -209,9 +212,9 @@ def validate(policy: DiffusionPolicy, held_out: Demonstrations, settings: TrainS
         part = slice(start, start + settings.batch_size)
         observation, actions = held_out.batch(items[part], edited[part])
         generator = torch_generator(settings.seed, "validation", start)
-        loss = policy.loss(
-            observation.to(policy.device), actions.to(policy.device), generator, random_crop=False
-        )
+        observation = observation.to(policy.device)
+        features = policy.encode(observation.frames)
+        loss = policy.loss(features, observation.states, actions.to(policy.device), generator)
         losses.append(loss.item() * len(actions))
     few = slice(None, None, math.ceil(len(items) / SAMPLED_ITEMS))
     observation, actions = held_out.batch(items[few], edited[few])

@@ -23,9 +23,9 @@ from sim2real_aug.policies.demonstrations import (
     load_demonstrations,
     open_stores,
 )
-from sim2real_aug.policies.diffusion import Observation, PolicySettings, crop
-from sim2real_aug.policies.encoders import make_encoder
+from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.jitter import jittered
+from sim2real_aug.policies.observation import FrameEncoder, Observation
 from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.progress import progress
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -57,7 +57,7 @@ class ProxyNetwork(nn.Module):
     def __init__(self, policy: PolicySettings, width: int) -> None:
         super().__init__()
         self.policy = policy
-        self.encoder = make_encoder(policy.encoder, policy.features, policy.keypoints)
+        self.encoder = FrameEncoder(policy.encoder, policy.keypoints, policy.features, policy.crop_size)
         self.head = nn.Sequential(
             nn.Linear(policy.n_obs_steps * (policy.features + 2), width),
             nn.SiLU(),
@@ -66,10 +66,7 @@ class ProxyNetwork(nn.Module):
 
     def forward(self, seen: Observation, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Pose (B, 4) and actions (B, N, 2) scaled to -1..1; crops at random with a generator, else the centre."""
-        batch = len(seen.frames)
-        frames = crop(seen.frames.flatten(0, 1), self.policy.crop_size, generator)
-        features = self.encoder(frames.permute(0, 3, 1, 2).float() / 127.5 - 1).unflatten(0, (batch, -1))
-        agent = _scaled(seen.states[..., AGENT])
+        features, agent = self.encoder(seen.frames, generator), _scaled(seen.states[..., AGENT])
         pose, actions = self.head(torch.cat([features, agent], -1).flatten(1)).split(
             [4, 2 * self.policy.n_action_steps], 1
         )
@@ -101,6 +98,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, "proxy weights"))
         network = ProxyNetwork(policy, settings.width)
+    network.encoder.normalizer.fit(data.frame_sample())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.steps)
     probability = 0.0 if data.edited is None else training.augmented_probability

@@ -10,12 +10,11 @@ import torch
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import (
     DiffusionPolicy,
-    Observation,
     PolicySettings,
-    crop,
     load_policy,
 )
-from sim2real_aug.policies.normalizer import MinMaxNormalizer
+from sim2real_aug.policies.normalizer import FrameNormalizer, MinMaxNormalizer
+from sim2real_aug.policies.observation import FrameEncoder, Observation, crop, in_frame
 from sim2real_aug.seeding import torch_generator
 
 TINY = PolicySettings(
@@ -53,23 +52,70 @@ def test_normalizer_maps_extremes_to_one_and_back() -> None:
     torch.testing.assert_close(normalizer.unnormalize(normalizer.normalize(values)), values)
 
 
+def test_frames_get_mean_zero_and_deviation_one_and_a_constant_channel_zero() -> None:
+    normalizer = FrameNormalizer()
+    frames = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
+    torch.testing.assert_close(normalizer.normalize(frames), torch.full((1, 2, 2, 3), -1.0))
+    frames[..., 0] = torch.tensor([[10, 10], [30, 30]])
+    frames[..., 1] = torch.tensor([[0, 200], [0, 200]])
+    frames[..., 2] = 255
+    normalizer.fit(frames)
+    assert normalizer.normalize(frames)[0].tolist() == [
+        [[-1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]],
+        [[1.0, -1.0, 0.0], [1.0, 1.0, 0.0]],
+    ]
+
+
 def test_centre_crop_and_random_crops_are_windows_of_the_frame() -> None:
     frames = torch.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    torch.testing.assert_close(crop(frames, 4), frames[:, 1:5, 1:5])
+    centre, corners = crop(frames, 4)
+    torch.testing.assert_close(centre, frames[:, 1:5, 1:5])
+    assert corners.tolist() == [[1, 1], [1, 1]]
     found = set()
     for seed in range(60):
-        window = crop(frames, 4, torch_generator(seed))
+        window, corners = crop(frames, 4, torch_generator(seed))
         assert window.shape == (2, 4, 4, 3)
         top, left = divmod(int(window[1, 0, 0, 0] - 108) // 3, 6)
+        assert corners[1].tolist() == [left, top]
         torch.testing.assert_close(window[1], frames[1, top : top + 4, left : left + 4])
         found.add((top, left))
     assert found == {(top, left) for top in range(3) for left in range(3)}
 
 
+def test_a_window_s_keypoints_are_placed_in_the_whole_frame() -> None:
+    """A window of 5 pixels whose first is pixel (4, 2) of a frame of 11: its ends and its middle, worked by hand."""
+    keypoints = torch.tensor([[[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]]])
+    placed = in_frame(keypoints, torch.tensor([[4, 2]]), 5, 11)
+    pixels = [[4, 2], [6, 4], [8, 6]]
+    torch.testing.assert_close(placed, torch.tensor([[[x / 5 - 1, y / 5 - 1] for x, y in pixels]]))
+
+
+def test_a_random_crop_hardly_moves_what_the_encoder_says_of_a_lone_spot() -> None:
+    """The encoder is replaced by one that finds the brightest pixel: with any crop it gives the same place."""
+    encoder = FrameEncoder("compact", keypoints=1, features=2, crop_size=20)
+
+    def brightest(windows: torch.Tensor) -> torch.Tensor:
+        place = windows[:, 0].flatten(1).argmax(1)
+        return torch.stack([place % 20, place // 20], -1)[:, None] * 2 / 19 - 1
+
+    encoder.encoder.forward = brightest  # type: ignore[method-assign, assignment]
+    frames = torch.zeros(1, 2, 24, 24, 3, dtype=torch.uint8)
+    frames[:, :, 9, 14] = 255
+    centre = encoder(frames)
+    for seed in range(8):
+        torch.testing.assert_close(encoder(frames, torch_generator(seed)), centre, atol=1e-5, rtol=1e-5)
+
+
+def loss(
+    policy: DiffusionPolicy, seen: Observation, actions: torch.Tensor, seed: torch.Generator, draws: int = 1
+) -> torch.Tensor:
+    return policy.loss(policy.encode(seen.frames), seen.states, actions, seed, draws)
+
+
 def test_loss_of_a_fresh_policy_is_about_the_noise_s_variance_and_seeded() -> None:
     policy = make_policy()
     actions = torch.full((64, 8, 2), 200.0)
-    losses = [policy.loss(make_observation(64), actions, torch_generator(seed)).item() for seed in (0, 0, 1)]
+    losses = [loss(policy, make_observation(64), actions, torch_generator(seed)).item() for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
     assert 0.8 < losses[0] < 1.6
 
@@ -77,11 +123,11 @@ def test_loss_of_a_fresh_policy_is_about_the_noise_s_variance_and_seeded() -> No
 def test_several_noise_draws_encode_each_frame_once_and_average_the_loss() -> None:
     """With the same windows three times over as one batch, the loss of three draws of each window must come out."""
     policy, seen = make_policy(), []
-    policy.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    policy.encoder.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     observation, actions = make_observation(4), torch.rand(4, 8, 2, generator=torch_generator(3)) * 400
-    drawn = policy.loss(observation, actions, torch_generator(1), random_crop=False, noise_draws=3)
+    drawn = loss(policy, observation, actions, torch_generator(1), draws=3)
     thrice = Observation(observation.frames.repeat(3, 1, 1, 1, 1), observation.states.repeat(3, 1, 1))
-    plain = policy.loss(thrice, actions.repeat(3, 1, 1), torch_generator(1), random_crop=False)
+    plain = loss(policy, thrice, actions.repeat(3, 1, 1), torch_generator(1))
     torch.testing.assert_close(drawn, plain)
     frames = observation.frames.shape[0] * observation.frames.shape[1]
     assert seen == [frames, 3 * frames]
@@ -138,9 +184,8 @@ def test_overfits_one_batch() -> None:
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
     for step in range(400):
         optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 400)
-        loss = policy.loss(many, actions.repeat(8, 1, 1), torch_generator("fit", step), random_crop=False)
         optimizer.zero_grad()
-        loss.backward()
+        loss(policy, many, actions.repeat(8, 1, 1), torch_generator("fit", step)).backward()
         optimizer.step()
     policy.eval()
     error = (policy.sample(observation, generators(4)) - actions).abs().mean()

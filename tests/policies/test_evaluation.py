@@ -18,8 +18,9 @@ from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
-from sim2real_aug.policies.diffusion import Observation, PolicySettings
+from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, bootstrap_interval, evaluate, summarise
+from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.seeding import torch_generator

@@ -105,20 +105,21 @@ def test_spatial_softmax_of_a_flat_map_is_the_centre_and_of_two_peaks_their_midd
 
 
 def test_resnet18_has_the_published_size_and_group_norm_of_sixteen_channels() -> None:
-    encoder = ResNet18Encoder(features=64, keypoints=32)
-    # torchvision's resnet18 has 11,689,512 parameters, its classifier 513,000; then 1x1 conv and linear
-    assert count(encoder) == 11_689_512 - 513_000 + (512 * 32 + 32) + (64 * 64 + 64)
+    encoder = ResNet18Encoder(keypoints=32)
+    # torchvision's resnet18 has 11,689,512 parameters, its classifier 513,000; then a 1x1 convolution
+    assert count(encoder) == 11_689_512 - 513_000 + (512 * 32 + 32)
     norms = [m for m in encoder.modules() if isinstance(m, nn.GroupNorm)]
     assert len(norms) == 20
     assert all(m.num_channels // m.num_groups == 16 for m in norms)
 
 
 @pytest.mark.parametrize("name", ["compact", "resnet18"])
-def test_encoders_use_no_batch_norm_and_give_the_features_asked_for(name: str) -> None:
-    encoder = make_encoder(name, features=24, keypoints=8).eval()
+def test_encoders_use_no_batch_norm_and_give_the_keypoints_asked_for(name: str) -> None:
+    encoder = make_encoder(name, keypoints=8).eval()
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
     images = torch.rand(2, 3, 84, 84) * 2 - 1
-    assert encoder(images).shape == (2, 24)
+    assert encoder(images).shape == (2, 8, 2)
+    assert encoder(images).abs().max() <= 1
     torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]), atol=1e-5, rtol=1e-4)
 
 
@@ -130,7 +131,7 @@ def test_the_compact_encoder_is_small_and_its_maps_are_not_coarse() -> None:
 
 def test_an_unknown_encoder_names_the_nearest() -> None:
     with pytest.raises(BadInput, match="Did you mean 'resnet18'"):
-        make_encoder("resnet", 8, 8)
+        make_encoder("resnet", 8)
 
 
 def test_sizes_of_feature_maps_follow_numpy_order() -> None:

@@ -1,0 +1,76 @@
+"""What a policy sees, and how it becomes features: crop, keypoints, linear.
+
+Legend: B batch; O observation steps; H W pixels; S state dimensions; K keypoints; D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from sim2real_aug.policies.encoders import make_encoder
+from sim2real_aug.policies.normalizer import FrameNormalizer
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the policy sees: frames (B, O, H, W, 3) uint8 RGB and states (B, O, S) float32, oldest first."""
+
+    frames: Tensor
+    states: Tensor
+
+    def to(self, device: torch.device | str) -> Observation:
+        return Observation(self.frames.to(device), self.states.to(device))
+
+
+def crop(frames: Tensor, size: int, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    """One `size` x `size` window of each frame (B, H, W, 3), and its corners (B, 2) as (left, top).
+
+    At random with a generator, else the centre. Each frame draws its own window, those of one observation too, as
+    robomimic's CropRandomizer.
+    """
+    count, height, width = frames.shape[:3]
+    rooms = (width - size, height - size)
+    if generator is None:
+        left, top = (room // 2 for room in rooms)
+        corners = torch.tensor([[left, top]], device=frames.device).expand(count, 2)
+        return frames[:, top : top + size, left : left + size], corners
+    drawn = [torch.randint(room + 1, (count,), generator=generator) for room in reversed(rooms)]
+    corners = torch.stack(drawn[::-1], dim=1).to(frames.device)
+    columns, rows = (corners[:, axis, None] + torch.arange(size, device=frames.device) for axis in (0, 1))
+    index = torch.arange(count, device=frames.device)[:, None, None]
+    return frames[index, rows[:, :, None], columns[:, None, :]], corners
+
+
+def in_frame(keypoints: Tensor, corners: Tensor, size: int, frame_size: int) -> Tensor:
+    """Positions (B, K, 2) in windows of `size` pixels, [-1, 1], as positions in the whole frame, [-1, 1].
+
+    A window's pixel j is the frame's pixel corner + j; -1 and 1 are the first and the last pixel of either.
+    """
+    pixels = (keypoints + 1) * (size - 1) / 2 + corners[:, None]
+    return 2 * pixels / (frame_size - 1) - 1
+
+
+class FrameEncoder(nn.Module):
+    """Frames to features, through keypoints whose positions are those in the whole frame.
+
+    So a random crop changes what the network sees and not where it says that things are: the agent's position and the
+    actions, which a crop doesn't move either, stay in step with the keypoints.
+    """
+
+    def __init__(self, encoder: str, keypoints: int, features: int, crop_size: int) -> None:
+        super().__init__()
+        self.crop_size = crop_size
+        self.normalizer = FrameNormalizer()
+        self.encoder = make_encoder(encoder, keypoints)
+        self.project = nn.Linear(2 * keypoints, features)
+
+    def forward(self, frames: Tensor, generator: Generator | None = None) -> Tensor:
+        """(B, O, H, W, 3) uint8 -> (B, O, D), all frames at once; crops at random with a generator, else the centre."""
+        batch, steps, size = frames.shape[:3]
+        windows, corners = crop(frames.flatten(0, 1), self.crop_size, generator)
+        keypoints = self.encoder(self.normalizer.normalize(windows).permute(0, 3, 1, 2))
+        placed = in_frame(keypoints, corners, self.crop_size, size)
+        return self.project(placed.flatten(1)).unflatten(0, (batch, steps))
