@@ -86,7 +86,7 @@ class PolicySettings:
 
 
 class DiffusionPolicy(nn.Module):
-    """The whole policy; `encode` and `loss` train it, `act` runs it."""
+    """The whole policy; `loss` trains it, `act` runs it."""
 
     def __init__(self, settings: PolicySettings) -> None:
         super().__init__()
@@ -110,24 +110,26 @@ class DiffusionPolicy(nn.Module):
     def device(self) -> torch.device:
         return self.state_normalizer.scale.device
 
-    def encode(self, frames: Tensor, crop_generator: Generator | None = None) -> Tensor:
-        """What the policy makes of each frame, (B, O, D); cropped at random with a generator, else in the centre."""
-        features: Tensor = self.encoder(frames, crop_generator)
-        return features
-
-    def condition(self, features: Tensor, states: Tensor) -> Tensor:
-        """The U-Net's global condition (B, O * (D + S)), from features (B, O, D) and states (B, O, S)."""
-        return torch.cat([features, self.state_normalizer.normalize(states)], dim=-1).flatten(1)
+    def encode(self, observation: Observation, crop_generator: Generator | None = None) -> Tensor:
+        """The global condition (B, O * (D + S)); frames are cropped at random with a generator, else in the centre."""
+        features = self.encoder(observation.frames, crop_generator)
+        states = self.state_normalizer.normalize(observation.states)
+        return torch.cat([features, states], dim=-1).flatten(1)
 
     def loss(
-        self, features: Tensor, states: Tensor, actions: Tensor, generator: Generator, noise_draws: int = 1
+        self,
+        observation: Observation,
+        actions: Tensor,
+        generator: Generator,
+        random_crop: bool = True,
+        noise_draws: int = 1,
     ) -> Tensor:
         """Mean squared error of the predicted noise (Ho et al., arXiv:2006.11239, equation 14).
 
-        features (B, O, D) of `encode`; actions (B, P, A) in window units. `generator` (CPU) draws noise and steps, in
-        this order; each window is learned from at `noise_draws` pairs of both.
+        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order. Each window
+        is encoded once and learned from at `noise_draws` pairs of noise and step.
         """
-        condition = self.condition(features, states).repeat(noise_draws, 1)
+        condition = self.encode(observation, generator if random_crop else None).repeat(noise_draws, 1)
         clean = self.action_normalizer.normalize(actions).repeat(noise_draws, 1, 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)
@@ -139,7 +141,7 @@ class DiffusionPolicy(nn.Module):
     def sample(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
         """Denoised action sequences (B, P, A), window units; row b draws from generators[b] (CPU) only."""
         settings = self.settings
-        condition = self.condition(self.encode(observation.frames), observation.states)
+        condition = self.encode(observation)
         shape = (len(condition), settings.horizon, settings.action_dim)
         actions = randn_tensor(shape, generator=list(generators), device=self.device)
         scheduler = _scheduler(DDIMScheduler if settings.sampler == "ddim" else DDPMScheduler, settings)

@@ -44,7 +44,7 @@ class MinMaxNormalizer(nn.Module):
 class FrameNormalizer(nn.Module):
     """Each colour channel to mean 0 and standard deviation 1 over the training frames; to [-1, 1] before `fit`.
 
-    On frames that are mostly white table an encoder learns where things are several times sooner than on [-1, 1].
+    An encoder learns where things are several times sooner so than on [-1, 1], of which a white table fills one end.
     """
 
     mean: Tensor

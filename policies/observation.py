@@ -32,16 +32,18 @@ def crop(frames: Tensor, size: int, generator: Generator | None = None) -> tuple
     robomimic's CropRandomizer.
     """
     count, height, width = frames.shape[:3]
-    rooms = (width - size, height - size)
+    rooms = (height - size, width - size)
     if generator is None:
-        left, top = (room // 2 for room in rooms)
+        top, left = (room // 2 for room in rooms)
         corners = torch.tensor([[left, top]], device=frames.device).expand(count, 2)
         return frames[:, top : top + size, left : left + size], corners
-    drawn = [torch.randint(room + 1, (count,), generator=generator) for room in reversed(rooms)]
-    corners = torch.stack(drawn[::-1], dim=1).to(frames.device)
-    columns, rows = (corners[:, axis, None] + torch.arange(size, device=frames.device) for axis in (0, 1))
+    tops, lefts = (
+        torch.randint(room + 1, (count,), generator=generator).to(frames.device) for room in rooms
+    )
+    along = torch.arange(size, device=frames.device)
     index = torch.arange(count, device=frames.device)[:, None, None]
-    return frames[index, rows[:, :, None], columns[:, None, :]], corners
+    windows = frames[index, (tops[:, None] + along)[:, :, None], (lefts[:, None] + along)[:, None, :]]
+    return windows, torch.stack([lefts, tops], dim=1)
 
 
 def in_frame(keypoints: Tensor, corners: Tensor, size: int, frame_size: int) -> Tensor:

@@ -179,9 +179,8 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor
     generator = torch_generator(settings.seed, "step", training.step)
-    features = policy.encode(observation.frames, generator)
     loss = policy.loss(
-        features, observation.states, actions.to(policy.device), generator, settings.noise_draws
+        observation, actions.to(policy.device), generator, noise_draws=settings.noise_draws
     )
     value = loss.item()
     if not math.isfinite(value):
@@ -212,9 +211,9 @@ def validate(policy: DiffusionPolicy, held_out: Demonstrations, settings: TrainS
         part = slice(start, start + settings.batch_size)
         observation, actions = held_out.batch(items[part], edited[part])
         generator = torch_generator(settings.seed, "validation", start)
-        observation = observation.to(policy.device)
-        features = policy.encode(observation.frames)
-        loss = policy.loss(features, observation.states, actions.to(policy.device), generator)
+        loss = policy.loss(
+            observation.to(policy.device), actions.to(policy.device), generator, random_crop=False
+        )
         losses.append(loss.item() * len(actions))
     few = slice(None, None, math.ceil(len(items) / SAMPLED_ITEMS))
     observation, actions = held_out.batch(items[few], edited[few])
