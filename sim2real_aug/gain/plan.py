@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -22,14 +22,13 @@ from sim2real_aug.judges import load_judge
 WITHOUT_COMMAND = {"train_cut": CutSettings, "proxy": ProxySettings}  # stages that only the experiment has
 
 
-def pieces_of(unit: Unit, proxy: bool) -> dict[tuple[object, ...], str]:
+def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> dict[tuple[object, ...], str]:
     """The stage that makes each piece of a unit; units that share a piece have its key in common."""
     arm, scene, seed = ARMS[unit.arm], unit.scene, unit.seed
-    pieces: dict[tuple[object, ...], str] = {
-        ("episodes",): "simulate",
-        ("policy", unit.arm, scene if arm.knows_scene else None, seed): "train_policy",
-        ("evaluation", unit): "evaluate",
-    }
+    pieces: dict[tuple[object, ...], str] = {("episodes",): "simulate"}
+    if closed_loop:
+        pieces["policy", unit.arm, scene if arm.knows_scene else None, seed] = "train_policy"
+        pieces["evaluation", unit] = "evaluate"
     if arm.real is not None or proxy:
         pieces["redrawn", scene] = "redraw"
     if proxy:
@@ -46,11 +45,14 @@ def pieces_of(unit: Unit, proxy: bool) -> dict[tuple[object, ...], str]:
     return pieces
 
 
-def minutes(config: DictConfig, units: Iterable[Unit]) -> float:
-    """What `units` take by the stages' budgets; a piece that several of them share counts once."""
+def minutes(config: DictConfig, units: Iterable[Unit], evaluated: Container[Unit] = ()) -> float:
+    """What `units` take by the stages' budgets; a piece that several of them share counts once.
+
+    evaluated: those of them that lack only the proxy.
+    """
     pieces: dict[tuple[object, ...], str] = {}
     for unit in units:
-        pieces |= pieces_of(unit, config.proxy)
+        pieces |= pieces_of(unit, config.proxy, closed_loop=unit not in evaluated)
     return sum(float(config.stages[stage].budget_seconds) for stage in pieces.values()) / 60
 
 

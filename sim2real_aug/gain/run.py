@@ -32,7 +32,7 @@ from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.progress import say
 from sim2real_aug.runs import RunFolder, write_text_atomically
 
-CHOICE = ("scenes", "arms", "seeds", "config_dir")  # which units there are and where their scenes lie
+CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir")  # which units there are, and what is measured of them
 SAME_START = 1e-3  # window units and radians
 
 
@@ -53,7 +53,7 @@ def run_gain(
     choice: Choice | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Measure the chosen units that have no record yet; the summary, saved with table.md and gain.png in `out`.
+    """Measure what the chosen units have no record of yet; the summary, saved with table.md and gain.png in `out`.
 
     records: folder of the records, None: out/records. overwrite: the chosen units are trained and measured again; when
     all are chosen, everything in `out` is made again. Raises BadInput for an unknown arm, scene or seed, starts that
@@ -73,11 +73,14 @@ def run_gain(
         for unit in chosen:
             (records / unit.file_name).unlink(missing_ok=True)
             shutil.rmtree(place_of_policy(experiment, unit), ignore_errors=True)
-    left = [unit for unit in chosen if read_record(records, unit, plans[unit]) is None]
+    found = {unit: read_record(records, unit, plans[unit]) for unit in chosen}
+    evaluated = [unit for unit, record in found.items() if record is not None]
+    left = [unit for unit, record in found.items() if record is None or (config.proxy and not record["proxy"])]
     if left:
         _refuse_known_starts(experiment)
         say(
-            f"{len(left)} of {len(planned)} units to measure, about {minutes(config, left):.0f} minutes on 2 cores"
+            f"{len(left)} of {len(planned)} units to measure, about "
+            f"{minutes(config, left, evaluated):.0f} minutes on 2 cores"
         )
     for number, unit in enumerate(left, 1):
         say(f"[{number}/{len(left)}] {unit}")

@@ -61,28 +61,39 @@ def _known_to(old: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], records: Path) -> Record:
-    """Train, evaluate and record one unit; its record."""
+def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], records: Path) -> None:
+    """Write the unit's record, or add the proxy to one that has none; the closed loop is written before the proxy."""
+    record = read_record(records, unit, plan)
+    if record is None:
+        record = _closed_loop(experiment, unit, plan)
+        _write(records, unit, record)
+    if experiment.config.proxy:
+        start = time.monotonic()
+        record["proxy"] = measure_unit_proxy(experiment, unit)
+        record["seconds"]["proxy"] = round(time.monotonic() - start, 1)
+        record["plan"] = dict(plan)
+        _write(records, unit, record)
+
+
+def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) -> Record:
+    """The record of a trained and evaluated policy, without a proxy."""
     start = time.monotonic()
     trained = policy(experiment, unit)
     after_training = time.monotonic()
     evaluated = evaluate(trained, evaluation(experiment, unit))
-    after_evaluation = time.monotonic()
-    proxy = measure_unit_proxy(experiment, unit) if experiment.config.proxy else None
-    record = {
+    return {
         "arm": unit.arm,
         "scene": unit.scene,
         "seed": unit.seed,
         "evaluation": {key: value for key, value in evaluated.items() if key != "picture"},
-        "proxy": proxy,
+        "proxy": None,
         "policy": _summary(trained),
         "specialist": _summary(specialist(experiment, unit.scene, unit.seed))
         if ARMS[unit.arm].edits == SPECIALIST
         else None,
         "seconds": {
             "materials_and_training": round(after_training - start, 1),
-            "evaluation": round(after_evaluation - after_training, 1),
-            "proxy": round(time.monotonic() - after_evaluation, 1),
+            "evaluation": round(time.monotonic() - after_training, 1),
         },
         "scenes": scene_records((unit.scene,), experiment.config.config_dir),
         "version": sim2real_aug.__version__,
@@ -90,9 +101,11 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "plan": dict(plan),
     }
+
+
+def _write(records: Path, unit: Unit, record: Record) -> None:
     records.mkdir(parents=True, exist_ok=True)
     write_text_atomically(records / unit.file_name, json.dumps(record, indent=1) + "\n")
-    return record
 
 
 def evaluation(experiment: Experiment, unit: Unit) -> EvaluateSettings:

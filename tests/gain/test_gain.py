@@ -48,10 +48,20 @@ TINY = [
 def test_units_fill_one_table(cli, tmp_path):
     arms = f"arms=[{','.join(ARMS)}]"
     command = ("gain", "--out", "gain", "--records", "records")
-    first = cli(*command, "--arm", "sim_only", "--arm", "oracle", "--json", arms, *TINY)
+    chosen = ("--arm", "sim_only", "--arm", "oracle", "--json", arms, *TINY)
+    quick = cli(*command, *chosen, "proxy=false")
+    assert quick.returncode == 0, quick.stderr
+    assert json.loads(quick.stdout)["measured"] == 2
+    assert "2 of 11 units to measure" in quick.stderr
+    oracle = tmp_path / "records/randomized-25-oracle-0.json"
+    without = json.loads(oracle.read_text())
+    first = cli(*command, *chosen)
     assert first.returncode == 0, first.stderr
-    assert json.loads(first.stdout)["measured"] == 2
-    assert "2 of 11 units to measure" in first.stderr
+    completed = json.loads(oracle.read_text())
+    assert (without.pop("proxy"), "proxy" in without["plan"]["stages"]) == (None, False)
+    assert completed.pop("proxy")["block_position"] > 0
+    assert completed["evaluation"] == without["evaluation"], "only the proxy was measured"
+    assert "training policy" not in first.stderr
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").iterdir()}
     rest = cli(*command, "--json", arms, *TINY)
     assert rest.returncode == 0, rest.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import ARMS, units_of
+from sim2real_aug.gain.arms import ARMS, Unit, units_of
 from sim2real_aug.gain.plan import minutes
 from sim2real_aug.gain.table import correlation, gap_closed, markdown, rows_of
 
@@ -85,6 +85,8 @@ def test_units_and_their_time() -> None:
     assert alone == pytest.approx(sum(stages[name] for name in (*edited, "train_editor")))
     both = minutes(config, units_of(["flat"], ["specialist", "specialist_gate"], [0])) * 60
     own = ("train_policy", "evaluate", "proxy")
+    late = minutes(config, units_of(["flat"], ["sim_only"], [0]), [Unit("sim_only", "flat", 0)]) * 60
+    assert late == pytest.approx(sum(stages[name] for name in ("simulate", "redraw", "proxy"))), "a late proxy"
     assert both - alone == pytest.approx(sum(stages[name] for name in own)), "one store for both"
     assert len(list(units_of(config.scenes, config.arms, config.seeds))) == 20
     with pytest.raises(BadInput, match=r"unknown arm 'oracel'. Did you mean 'oracle'"):
