@@ -31,6 +31,7 @@ from sim2real_aug.policies.observation import FrameEncoder, Observation
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SAMPLERS = ("ddim", "ddpm")
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class PolicySettings:
     horizon: int = 16
     n_obs_steps: int = 2
     n_action_steps: int = 8
+    prediction_type: str = "v_prediction"
     sampler: str = "ddim"
     num_train_timesteps: int = 100
     num_inference_steps: int = 10
@@ -61,6 +63,7 @@ class PolicySettings:
     def __post_init__(self) -> None:
         for kind, name, accepted in (
             ("encoder", self.encoder, ENCODERS),
+            ("prediction_type", self.prediction_type, PREDICTIONS),
             ("sampler", self.sampler, SAMPLERS),
         ):
             if name not in accepted:
@@ -124,7 +127,8 @@ class DiffusionPolicy(nn.Module):
         random_crop: bool = True,
         noise_draws: int = 1,
     ) -> Tensor:
-        """Mean squared error of the predicted noise (Ho et al., arXiv:2006.11239, equation 14).
+        """Mean squared error of the prediction: of the noise (Ho et al., arXiv:2006.11239, equation 14), of the clean
+        actions, or of v = sqrt(a) noise - sqrt(1 - a) clean (Salimans and Ho, arXiv:2202.00512, appendix D).
 
         actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order. Each window
         is encoded once and learned from at `noise_draws` pairs of noise and step.
@@ -135,7 +139,12 @@ class DiffusionPolicy(nn.Module):
         steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)
         steps = steps.to(clean.device)
         noisy = self.noise_schedule.add_noise(clean, noise, steps)
-        return nn.functional.mse_loss(self.unet(noisy, steps, condition), noise)
+        target = {
+            "epsilon": noise,
+            "sample": clean,
+            "v_prediction": self.noise_schedule.get_velocity(clean, noise, steps),
+        }[self.settings.prediction_type]
+        return nn.functional.mse_loss(self.unet(noisy, steps, condition), target)
 
     @torch.no_grad()
     def sample(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
@@ -148,8 +157,8 @@ class DiffusionPolicy(nn.Module):
         scheduler.set_timesteps(settings.num_inference_steps)
         for step in scheduler.timesteps:
             steps = step.expand(len(actions)).to(self.device)
-            noise = self.unet(actions, steps, condition)
-            actions = scheduler.step(noise, int(step), actions, generator=list(generators)).prev_sample
+            predicted = self.unet(actions, steps, condition)
+            actions = scheduler.step(predicted, int(step), actions, generator=list(generators)).prev_sample
         return self.action_normalizer.unnormalize(actions)
 
     def act(self, observation: Observation, generators: Sequence[Generator]) -> Tensor:
@@ -205,6 +214,6 @@ def _scheduler(kind: type, settings: PolicySettings) -> DDPMScheduler | DDIMSche
     return kind(
         num_train_timesteps=settings.num_train_timesteps,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
+        prediction_type=settings.prediction_type,
         clip_sample=True,
     )
