@@ -1,6 +1,7 @@
 """The policy as a whole: normalisation, crops, loss, sampling, saving."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_a_random_crop_does_not_move_what_the_encoder_says_of_a_lone_spot() -> N
 
 
 def test_loss_of_a_fresh_policy_is_about_the_noise_s_variance_and_seeded() -> None:
-    policy = make_policy()
+    policy = make_policy(prediction_type="epsilon")
     actions = torch.full((64, 8, 2), 200.0)
     losses = [policy.loss(make_observation(64), actions, torch_generator(seed)).item() for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
@@ -127,18 +128,31 @@ def test_several_noise_draws_encode_each_frame_once_and_average_the_loss() -> No
     assert seen == [frames, 3 * frames]
 
 
-def test_a_policy_that_knows_the_noise_samples_the_action() -> None:
-    """With the exact noise of a single known action sequence, DDIM and DDPM both arrive at that sequence."""
+def exact(policy: DiffusionPolicy, clean: torch.Tensor, kind: str) -> Callable[..., torch.Tensor]:
+    """A U-Net that knows the normalised clean actions, and predicts what `kind` says."""
+    alphas = policy.noise_schedule.alphas_cumprod
+
+    def predict(noisy: torch.Tensor, steps: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        alpha = alphas[steps][:, None, None]
+        noise = (noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        return {"epsilon": noise, "sample": clean, "v_prediction": velocity}[kind]
+
+    return predict
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
+def test_a_policy_that_predicts_exactly_has_no_loss_and_samples_the_action(kind: str) -> None:
+    """DDIM and DDPM both arrive at the known sequence; a prediction of another kind does not."""
     target = torch.rand(3, 8, 2, generator=torch_generator(5)) * 1.6 - 0.8
     for sampler, steps in (("ddim", 4), ("ddpm", 100)):
-        policy = make_policy(sampler=sampler, num_inference_steps=steps)
-        alphas = policy.noise_schedule.alphas_cumprod
-
-        def exact(noisy: torch.Tensor, steps: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-            alpha = alphas[steps][:, None, None]  # noqa: B023 - called within this pass only
-            return (noisy - alpha.sqrt() * target) / (1 - alpha).sqrt()
-
-        policy.unet.forward = exact  # type: ignore[method-assign, assignment]
+        policy = make_policy(sampler=sampler, num_inference_steps=steps, prediction_type=kind)
+        actions = policy.action_normalizer.unnormalize(target)
+        for told in ("epsilon", "sample", "v_prediction"):
+            policy.unet.forward = exact(policy, target, told)  # type: ignore[method-assign]
+            loss = policy.loss(make_observation(3), actions, torch_generator(0)).item()
+            assert (loss < 1e-6) == (told == kind)
+        policy.unet.forward = exact(policy, target, kind)  # type: ignore[method-assign]
         sampled = policy.sample(make_observation(3), generators(3))
         torch.testing.assert_close(policy.action_normalizer.normalize(sampled), target, atol=2e-3, rtol=0)
 
