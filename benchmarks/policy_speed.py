@@ -147,7 +147,8 @@ def load(model: PolicySettings) -> Demonstrations:
 
 def measure(policy: str, rounds: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    config = compose("train_policy", [f"policy={policy}", "policy.training.noise_draws=1", "device=cpu"])
+    alike = ["policy.training.noise_draws=1", "policy.training.landmark_weight=0"]
+    config = compose("train_policy", [f"policy={policy}", *alike, "device=cpu"])
     model = settings(PolicySettings, config.policy.model)
     chosen = settings(
         TrainSettings, {**config.policy.training, "batch_size": BATCH, "seed": 0, "device": "cpu"}

@@ -9,6 +9,7 @@ observation steps; H W pixels; S state and A action dimensions, window units 0..
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from sim2real_aug.seeding import numpy_generator
 FRAMES_AT_ONCE = 512
 SAMPLED_FRAMES = 512
 REQUIRED = ("img", "state", "action")
+LANDMARKS = "keypoint"  # points of the block in window units, as the published demonstrations have them
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Demonstrations:
     """The frames of some episodes and the windows over them.
 
     frames: (n, H, W, 3) uint8. edited: the same, or None. states: (n, S) float32. actions: (n, A) float32.
-    windows: (W, P) row numbers of the arrays above.
+    landmarks: (n, L) float32 of `data/keypoint`, or None where the store has none. windows: (W, P) row numbers of the
+    arrays above.
     Where the quality gate failed and is asked, `edited` holds the original frame.
     """
 
@@ -46,6 +49,7 @@ class Demonstrations:
     edited: NDArray[np.uint8] | None
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
+    landmarks: NDArray[np.float32] | None
     windows: NDArray[np.int64]
     n_obs_steps: int
 
@@ -65,6 +69,12 @@ class Demonstrations:
             frames[use_edited] = self.edited[seen[use_edited]]
         observation = Observation(torch.from_numpy(frames), torch.from_numpy(self.states[seen]))
         return observation, torch.from_numpy(self.actions[rows])
+
+    def seen_landmarks(self, items: NDArray[np.int64]) -> Tensor | None:
+        """The landmarks (B, O, L) of the frames that windows `items` (B,) show."""
+        if self.landmarks is None:
+            return None
+        return torch.from_numpy(self.landmarks[self.windows[items, : self.n_obs_steps]])
 
     def frame_sample(self) -> Tensor:
         """At most some hundred frames (m, H, W, 3) spread over all episodes, edited ones too where there are any."""
@@ -215,7 +225,11 @@ def _load(
             edited[failed] = frames[failed]
     states = _rows(store, "state", parts).astype(np.float32)[:, : policy.state_dim]
     actions = _rows(store, "action", parts).astype(np.float32)
-    return Demonstrations(frames, edited, states, actions, sampler.indices, policy.n_obs_steps)
+    landmarks = None
+    if LANDMARKS in store.names:
+        points = _rows(store, LANDMARKS, parts).astype(np.float32)
+        landmarks = points.reshape(len(points), math.prod(points.shape[1:]))
+    return Demonstrations(frames, edited, states, actions, landmarks, sampler.indices, policy.n_obs_steps)
 
 
 def _frames(store: ReplayBuffer, parts: list[slice], bar: Progress) -> NDArray[np.uint8]:

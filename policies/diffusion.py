@@ -120,20 +120,22 @@ class DiffusionPolicy(nn.Module):
         return torch.cat([features, states], dim=-1).flatten(1)
 
     def loss(
-        self,
-        observation: Observation,
-        actions: Tensor,
-        generator: Generator,
-        random_crop: bool = True,
-        noise_draws: int = 1,
+        self, observation: Observation, actions: Tensor, generator: Generator, random_crop: bool = True
+    ) -> Tensor:
+        """The denoising loss of one noise a window. `generator` (CPU) draws crops, noise and steps, in this order."""
+        condition = self.encode(observation, generator if random_crop else None)
+        return self.denoising_loss(condition, actions, generator)
+
+    def denoising_loss(
+        self, condition: Tensor, actions: Tensor, generator: Generator, noise_draws: int = 1
     ) -> Tensor:
         """Mean squared error of the prediction: of the noise (Ho et al., arXiv:2006.11239, equation 14), of the clean
         actions, or of v = sqrt(a) noise - sqrt(1 - a) clean (Salimans and Ho, arXiv:2202.00512, appendix D).
 
-        actions (B, P, A) in window units. `generator` (CPU) draws crops, noise and steps, in this order. Each window
-        is encoded once and learned from at `noise_draws` pairs of noise and step.
+        condition: what `encode` gave. actions: (B, P, A) in window units. Each window is learned from at `noise_draws`
+        pairs of noise and step.
         """
-        condition = self.encode(observation, generator if random_crop else None).repeat(noise_draws, 1)
+        condition = condition.repeat(noise_draws, 1)
         clean = self.action_normalizer.normalize(actions).repeat(noise_draws, 1, 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         steps = torch.randint(self.settings.num_train_timesteps, (len(clean),), generator=generator)

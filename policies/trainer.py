@@ -36,6 +36,7 @@ from sim2real_aug.policies.demonstrations import (
 )
 from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings
 from sim2real_aug.policies.jitter import jittered
+from sim2real_aug.policies.landmarks import LandmarkHead, make_landmark_head
 from sim2real_aug.policies.observation import Observation
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
@@ -52,6 +53,7 @@ class TrainSettings:
     steps: int = 30000
     batch_size: int = 128
     noise_draws: int = 1
+    landmark_weight: float = 0.0
     learning_rate: float = 3e-4
     adam_betas: tuple[float, float] = (0.95, 0.999)
     adam_eps: float = 1e-8
@@ -76,6 +78,8 @@ class TrainSettings:
         for name in (*counts, "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise BadInput(f"policy.training.{name} must be at least 1; got {getattr(self, name)}")
+        if self.landmark_weight < 0:
+            raise BadInput(f"policy.training.landmark_weight must be at least 0; got {self.landmark_weight}")
         if not 0 <= self.augmented_probability <= 1:
             raise BadInput(f"augmented_probability must lie in 0..1; got {self.augmented_probability}")
 
@@ -85,6 +89,7 @@ class Training:
     """All that changes during a run; what `save` keeps of it is enough to continue exactly."""
 
     policy: DiffusionPolicy
+    landmark_head: LandmarkHead | None
     optimizer: torch.optim.AdamW
     ema: EMAModel
     step: int = 0
@@ -102,19 +107,23 @@ class Training:
         policy.state_normalizer.fit(torch.from_numpy(demonstrations.states))
         policy.action_normalizer.fit(torch.from_numpy(demonstrations.actions))
         policy.to(resolve_device(settings.device))
+        head = None
+        if settings.landmark_weight:
+            head = make_landmark_head(policy, demonstrations.landmarks, settings.seed)
         optimizer = torch.optim.AdamW(
-            policy.parameters(),
+            [*policy.parameters(), *(head.parameters() if head else ())],
             lr=settings.learning_rate,
             betas=settings.adam_betas,
             eps=settings.adam_eps,
             weight_decay=settings.weight_decay,
         )
-        return cls(policy, optimizer, make_ema(policy, settings))
+        return cls(policy, head, optimizer, make_ema(policy, settings))
 
     def save(self, path: Path) -> None:
         """Write the state; a crash leaves the former file whole."""
         state = {
             "policy": self.policy.state_dict(),
+            "landmark_head": self.landmark_head and self.landmark_head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict(),
             "step": self.step,
@@ -129,6 +138,8 @@ class Training:
         try:
             state = torch.load(path, map_location=self.policy.device, weights_only=True)
             self.policy.load_state_dict(state["policy"])
+            if self.landmark_head is not None:
+                self.landmark_head.load_state_dict(state["landmark_head"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
         except Exception as error:
@@ -170,8 +181,16 @@ def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> floa
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def train_step(training: Training, settings: TrainSettings, batch: tuple[Observation, Tensor]) -> float:
-    """One optimiser step; returns the loss. Raises Fault when it is not finite, before the weights change."""
+def train_step(
+    training: Training,
+    settings: TrainSettings,
+    batch: tuple[Observation, Tensor],
+    landmarks: Tensor | None = None,
+) -> float:
+    """One optimiser step; returns the denoising loss. Raises Fault when it is not finite, before the weights change.
+
+    landmarks: (B, O, L) of the batch's frames; not looked at without a head for them.
+    """
     policy, observation, actions = training.policy, batch[0].to(training.policy.device), batch[1]
     if settings.color_jitter:
         observation = jittered(observation, settings.seed, training.step)
@@ -179,13 +198,16 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     for group in training.optimizer.param_groups:
         group["lr"] = settings.learning_rate * factor
     generator = torch_generator(settings.seed, "step", training.step)
-    loss = policy.loss(
-        observation, actions.to(policy.device), generator, noise_draws=settings.noise_draws
+    condition = policy.encode(observation, generator)
+    loss = denoising = policy.denoising_loss(
+        condition, actions.to(policy.device), generator, settings.noise_draws
     )
-    value = loss.item()
-    if not math.isfinite(value):
+    if training.landmark_head is not None and landmarks is not None:
+        seen = training.landmark_head.loss(condition, landmarks.to(policy.device))
+        loss = loss + settings.landmark_weight * seen
+    if not math.isfinite(loss.item()):
         raise Fault(
-            f"the loss became {value} at step {training.step}; the last checkpoint is kept: lower the "
+            f"the loss became {loss.item()} at step {training.step}; the last checkpoint is kept: lower the "
             "learning rate (policy.training.learning_rate)"
         )
     training.optimizer.zero_grad(set_to_none=True)
@@ -193,8 +215,8 @@ def train_step(training: Training, settings: TrainSettings, batch: tuple[Observa
     training.optimizer.step()
     training.ema.step(policy.parameters())
     training.step += 1
-    training.losses.append(value)
-    return value
+    training.losses.append(denoising.item())
+    return training.losses[-1]
 
 
 @torch.no_grad()
@@ -279,9 +301,10 @@ def _train(
     training.policy.train()
     with progress("training policy", settings.steps, first, "steps") as bar:
         while training.step < settings.steps:
-            batch = train.batch(*order.batch(training.step))
+            items, edited = order.batch(training.step)
+            batch, landmarks = train.batch(items, edited), train.seen_landmarks(items)
             with memory_advice("policy.training.batch_size", settings.batch_size, also="--overwrite"):
-                loss = train_step(training, settings, batch)
+                loss = train_step(training, settings, batch, landmarks)
             _report(run, training, settings, held_out)
             bar.advance(1, f"loss {loss:.4f}")
     seconds = time.monotonic() - start

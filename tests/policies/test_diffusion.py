@@ -120,7 +120,7 @@ def test_several_noise_draws_encode_each_frame_once_and_average_the_loss() -> No
     policy, seen = make_policy(), []
     policy.encoder.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     observation, actions = make_observation(4), torch.rand(4, 8, 2, generator=torch_generator(3)) * 400
-    drawn = policy.loss(observation, actions, torch_generator(1), random_crop=False, noise_draws=3)
+    drawn = policy.denoising_loss(policy.encode(observation), actions, torch_generator(1), noise_draws=3)
     thrice = Observation(observation.frames.repeat(3, 1, 1, 1, 1), observation.states.repeat(3, 1, 1))
     plain = policy.loss(thrice, actions.repeat(3, 1, 1), torch_generator(1), random_crop=False)
     torch.testing.assert_close(drawn, plain)

@@ -122,7 +122,7 @@ def metrics(path: Path) -> list[dict[str, Any]]:
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     write_store: Write, tiny_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = write_store("sim.zarr")
+    store = write_store("sim.zarr", keypoint=np.random.default_rng(0).uniform(0, 512, (51, 9, 2)))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     summary = train_policy(tiny_config(), store, out=whole)
     assert [line["step"] for line in metrics(whole)] == [2, 4, 6, 8]
@@ -164,9 +164,9 @@ def test_a_finished_run_is_returned_and_another_configuration_refused(
 def test_a_loss_that_is_not_finite_stops_the_run(
     write_store: Write, tiny_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = DiffusionPolicy.loss
+    real = DiffusionPolicy.denoising_loss
     calls = iter([1.0, 1.0, 1.0, 1.0, float("nan")])
-    monkeypatch.setattr(DiffusionPolicy, "loss", lambda *a, **k: real(*a, **k) * next(calls))
+    monkeypatch.setattr(DiffusionPolicy, "denoising_loss", lambda *a, **k: real(*a, **k) * next(calls))
     with pytest.raises(Fault, match="the loss became nan at step 4"):
         train_policy(
             tiny_config("policy.training.validate_every=100"), write_store("sim.zarr"), out=tmp_path / "r"
@@ -181,7 +181,7 @@ def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(DiffusionPolicy, "loss", full)
+    monkeypatch.setattr(DiffusionPolicy, "denoising_loss", full)
     with pytest.raises(Fault, match=r"try policy\.training\.batch_size=2 --overwrite \("):
         train_policy(tiny_config(), write_store("sim.zarr"), out=tmp_path / "r")
 
