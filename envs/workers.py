@@ -60,6 +60,7 @@ def in_order(
 def _start_worker(path_traced: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches it too: it ends at once, without a traceback
     cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch's, which is imported later
     if path_traced:
         from sim2real_aug.envs.pathtraced import set_threads
 

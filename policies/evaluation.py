@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,20 @@ from omegaconf import OmegaConf
 
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.envs.push_t import SUCCESS_THRESHOLD
-from sim2real_aug.envs.rendering import make_renderer, scene_records
+from sim2real_aug.envs.rendering import is_pathtraced, make_renderer, scene_records
+from sim2real_aug.envs.workers import in_order
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
 from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes, save_episodes
 from sim2real_aug.policies.videos import animate
-from sim2real_aug.progress import progress, say
+from sim2real_aug.progress import Progress, progress, say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import numpy_generator
 
 PICTURE_FRAMES = 8
 PUSH_T_DIMS = 2
+EPISODES_A_PROCESS = 5
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,11 @@ class EvaluateSettings:
     picture_episodes: int = 4
     video_episodes: int = 0
     device: str = "auto"
+    workers: int | None = None
     config_dir: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"episodes": 1, "max_steps": 1, "resamples": 1}
+        least = {"episodes": 1, "max_steps": 1, "resamples": 1, "workers": 1}
         if wrong := below_least(self, **least, seed=0, picture_episodes=0, video_episodes=0):
             raise BadInput("; ".join(wrong))
 
@@ -114,14 +119,15 @@ def evaluate(
 
     out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
     RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
-    already is returned as it is.
+    already is returned as it is. The policy of a run is evaluated in a path-traced domain by several processes, where
+    there is no GPU: the calling script needs the usual `if __name__ == "__main__":`.
 
     Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain.
     """
     settings = settings or EvaluateSettings()
     make_renderer(settings.domain, config_dir=settings.config_dir)
     device = resolve_device(settings.device)
-    weights = "in memory"
+    weights, path = "in memory", None
     if isinstance(policy, str | Path):
         path, policy = Path(policy), load_policy(policy).to(device)
         weights = _digest(policy)
@@ -130,6 +136,7 @@ def evaluate(
     run = None
     if out is not None:
         made_with = {**dataclasses.asdict(settings), "weights": weights}
+        made_with.pop("workers")  # speed alone
         made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
         config = OmegaConf.create(made_with)
         run = RunFolder.open(out, config, overwrite)
@@ -137,7 +144,8 @@ def evaluate(
         if finished is not None:
             say(f"{run.path} is finished; --overwrite evaluates again")
             return finished
-    return _evaluate(policy, settings, run)
+    apart = path if device.type == "cpu" and is_pathtraced(settings.domain) else None
+    return _evaluate(policy, settings, run, apart)
 
 
 def check_fits_push_t(policy: Policy) -> None:
@@ -150,14 +158,17 @@ def check_fits_push_t(policy: Policy) -> None:
         )
 
 
-def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None) -> dict[str, Any]:
-    seeds = range(settings.seed, settings.seed + settings.episodes)
+def _evaluate(
+    policy: Policy, settings: EvaluateSettings, run: RunFolder | None, apart: Path | None
+) -> dict[str, Any]:
+    """apart: where the policy is saved, if processes of its own are to run it."""
     start = time.monotonic()
     total = settings.episodes * settings.max_steps
     with progress(f"evaluating in {settings.domain}", total, unit="steps") as bar:
-        episodes = run_episodes(
-            policy, settings.domain, seeds, settings.max_steps, bar.advance, settings.config_dir
-        )
+        if apart is None:
+            episodes = _run(policy, settings, range(settings.episodes), bar.advance)
+        else:
+            episodes = _run_apart(apart, settings, bar)
     summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
     summary["seconds"] = round(time.monotonic() - start, 1)
     if run is not None:
@@ -169,6 +180,38 @@ def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None)
         summary["videos"] = film(episodes[: settings.video_episodes], settings, run.path)
         run.write_summary(summary)
     return summary
+
+
+def _run(
+    policy: Policy,
+    settings: EvaluateSettings,
+    indices: range,
+    on_steps: Callable[[int, str], None] = lambda steps, note: None,
+) -> list[Episode]:
+    seeds = [settings.seed + index for index in indices]
+    return run_episodes(policy, settings.domain, seeds, settings.max_steps, on_steps, settings.config_dir)
+
+
+def _run_apart(policy_run: Path, settings: EvaluateSettings, bar: Progress) -> list[Episode]:
+    """All episodes, a few at once in each of `settings.workers` processes; how many does not hang on their number,
+    nor do the results."""
+    _loaded.cache_clear()  # the run may have been trained again since an earlier call
+    episodes: list[Episode] = []
+    groups = range(math.ceil(settings.episodes / EPISODES_A_PROCESS))
+    work = partial(_run_group, str(policy_run), settings)
+    for group in in_order(work, groups, settings.workers, path_traced=True):
+        episodes += group
+        bar.advance(len(group) * settings.max_steps, f"{len(episodes)} of {settings.episodes} episodes done")
+    return episodes
+
+
+def _run_group(policy_run: str, settings: EvaluateSettings, group: int) -> list[Episode]:
+    first = group * EPISODES_A_PROCESS
+    indices = range(first, min(first + EPISODES_A_PROCESS, settings.episodes))
+    return _run(_loaded(policy_run), settings, indices)
+
+
+_loaded = cache(load_policy)
 
 
 def film(episodes: Sequence[Episode], settings: EvaluateSettings, folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
-from sim2real_aug.policies.diffusion import PolicySettings
+from sim2real_aug.policies.diffusion import PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, bootstrap_interval, evaluate, summarise
 from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
@@ -178,6 +178,27 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
     again = evaluate(run, settings, overwrite=True)
     same = summary.keys() - {"seconds"}
     assert {key: again[key] for key in same} == {key: summary[key] for key in same}
+
+
+def test_path_traced_episodes_are_the_same_with_any_number_of_processes(
+    write_store: Callable[..., Path], tiny_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    """Six episodes are a group of five and one of one."""
+    pytest.importorskip("mitsuba")
+    run = tmp_path / "run"
+    train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
+    alike = {"domain": "pathtraced/linen", "episodes": 6, "max_steps": 6, "picture_episodes": 0, "device": "cpu"}
+    found = []
+    for workers in (1, 2):
+        chosen = read_settings(EvaluateSettings, {**alike, "workers": workers})
+        evaluate(run, chosen, out=tmp_path / str(workers))
+        found.append(load_episodes(tmp_path / str(workers) / "episodes.npz"))
+    assert [episode.seed for episode in found[0]] == list(range(100000, 100006))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.states, other.states, atol=1e-2)
+    in_memory = evaluate(load_policy(run), chosen)
+    for result, episode in zip(in_memory["per_episode"], found[0], strict=True):
+        assert result["max_coverage"] == pytest.approx(episode.max_coverage, abs=1e-3)
 
 
 @pytest.mark.parametrize(
