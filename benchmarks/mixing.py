@@ -33,11 +33,15 @@ def measure(study: str, scene: str, work: Path, records: Path, overrides: list[s
     """One row a value of the study: the value and each arm's figures."""
     key, values = STUDIES[study]
     rows = []
+    shared: Path | None = None
     for value in values:
-        typed = [f"scenes=[{scene}]", "arms=[specialist]", "seeds=[0]", *overrides, "++" + as_override(key, value)]
         name = f"{study}-{value:g}"
+        given = ["++" + as_override(key, value), as_override("materials", shared and str(shared))]
+        typed = [f"scenes=[{scene}]", "arms=[specialist]", "seeds=[0]", *overrides, *given]
         summary = run_gain(compose("gain", typed), work / name, records / name)
         rows.append({study: value, "arms": summary["arms"]})
+        if study == "share":
+            shared = shared or work / name
     return rows
 
 

@@ -37,12 +37,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Experiment:
     """folder: of all pieces. config: with `stages`, as `configs/gain.yaml`. dataset: the user's episodes, None:
-    simulated ones. seed: of episodes and photos, which all units share. made: pieces that were seen to be there."""
+    simulated ones. seed: of episodes and photos, which all units share. materials: folder of all pieces but the
+    policies, None: `folder` too. made: pieces that were seen to be there."""
 
     folder: Path
     config: DictConfig
     dataset: str | Path | None = None
     seed: int = 0
+    materials: Path | None = None
     made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def stage(self, name: str, command: str, **fixed: object) -> DictConfig:
@@ -53,8 +55,14 @@ class Experiment:
         """The keys of a command that say how frames are drawn."""
         return {"domain": domain, "config_dir": self.config.get("config_dir")}
 
-    def of_scene(self, scene: str) -> Path:
-        return self.folder / scene.replace("/", "-")
+    def material(self, scene: str | None = None) -> Path:
+        """The folder of a scene's materials, or of those that all scenes share."""
+        folder = self.materials or self.folder
+        return folder if scene is None else folder / folder_name(scene)
+
+
+def folder_name(scene: str) -> str:
+    return scene.replace("/", "-")
 
 
 def piece(make: Callable[..., T]) -> Callable[..., T]:
@@ -76,7 +84,7 @@ def simulated(experiment: Experiment) -> str | Path:
     if experiment.dataset is not None:
         return experiment.dataset
     chosen = settings(SimulateSettings, experiment.stage("simulate", "simulate", seed=experiment.seed))
-    return str(simulate(experiment.folder / "sim.zarr", chosen)["path"])
+    return str(simulate(experiment.material() / "sim.zarr", chosen)["path"])
 
 
 @piece
@@ -85,7 +93,7 @@ def redrawn(experiment: Experiment, domain: str) -> Path:
     source = f"replay:{simulated(experiment)}"
     fixed = {"source": source, "seed": experiment.seed, **experiment.drawn(domain)}
     chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", **fixed))
-    place = experiment.of_scene(domain) / "redrawn.zarr"
+    place = experiment.material(domain) / "redrawn.zarr"
     simulate(place, chosen)
     return place
 
@@ -93,7 +101,7 @@ def redrawn(experiment: Experiment, domain: str) -> Path:
 @piece
 def cotrained(experiment: Experiment, scene: str) -> Path:
     """The same episodes, the last few of them as the scene looks: as teleoperation on the real bench adds."""
-    place = experiment.of_scene(scene) / "cotrained.zarr"
+    place = experiment.material(scene) / "cotrained.zarr"
     flat, real = (ReplayBuffer.open(store) for store in (simulated(experiment), redrawn(experiment, scene)))
     if place.exists() and ReplayBuffer.open(place).n_episodes == flat.n_episodes:
         return place
@@ -114,7 +122,7 @@ def cotrained(experiment: Experiment, scene: str) -> Path:
 @piece
 def photographed(experiment: Experiment, scene: str) -> Path:
     """The photos of a scene: of random states, none of which is in the dataset."""
-    place = experiment.of_scene(scene) / "photos"
+    place = experiment.material(scene) / "photos"
     config = experiment.stage("photos", "photos", seed=experiment.seed, **experiment.drawn(scene))
     take_photos(place, settings(PhotosSettings, config))
     return place
@@ -123,7 +131,7 @@ def photographed(experiment: Experiment, scene: str) -> Path:
 @piece
 def specialist(experiment: Experiment, scene: str, seed: int) -> Path:
     """The run of the specialist that D3PO makes of the base editor."""
-    place = experiment.of_scene(scene) / f"specialist-{seed}"
+    place = experiment.material(scene) / f"specialist-{seed}"
     config = experiment.stage("train_editor", "train_editor", seed=seed)
     train_editor(config, simulated(experiment), photographed(experiment, scene), place)
     return place
@@ -137,14 +145,14 @@ def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
     rows = np.unique(np.linspace(0, buffer.n_frames - 1, experiment.config.cut_frames).astype(int))
     frames = np.concatenate([buffer.images(row, row + 1) for row in rows])
     photos = load_photos(photographed(experiment, scene), frames.shape[1])
-    run = RunFolder.open(experiment.of_scene(scene) / f"cut-{seed}", OmegaConf.structured(chosen))
+    run = RunFolder.open(experiment.material(scene) / f"cut-{seed}", OmegaConf.structured(chosen))
     return train_cut(frames, photos.images, chosen, run)
 
 
 @piece
 def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     """The dataset edited by `kind`: a colour transfer, CUT, the base editor or the scene's specialist."""
-    place = experiment.of_scene(scene) / f"{kind}-{seed}.zarr"
+    place = experiment.material(scene) / f"{kind}-{seed}.zarr"
     if place.exists():  # complete: it appears only when it is
         return place
     photos = photographed(experiment, scene)
@@ -186,7 +194,8 @@ def learner(experiment: Experiment, unit: Unit) -> DictConfig:
 
 def place_of_policy(experiment: Experiment, unit: Unit) -> Path:
     """Where the unit's policy is; an arm that does not know the scene has one for all scenes."""
-    folder = experiment.of_scene(unit.scene) if ARMS[unit.arm].knows_scene else experiment.folder
+    knows_scene = ARMS[unit.arm].knows_scene
+    folder = experiment.folder / folder_name(unit.scene) if knows_scene else experiment.folder
     return folder / f"policy-{unit.arm}-{unit.seed}"
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.gain.arms import Unit
-from sim2real_aug.gain.materials import Experiment, place_of_policy
+from sim2real_aug.gain.materials import Experiment, folder_name, place_of_policy
 from sim2real_aug.gain.table import PROXIES, rows_of
 from sim2real_aug.gain.units import evaluation
 from sim2real_aug.policies.rollout import load_episodes
@@ -55,5 +55,5 @@ def film(experiment: Experiment, records: Sequence[Record]) -> list[Path]:
             if (folder / "episodes.npz").exists():
                 shown[unit.arm] = (renderer, load_episodes(folder / "episodes.npz")[0].states)
         if shown:
-            written.append(animate(shown, experiment.of_scene(scene) / "episodes.webp"))
+            written.append(animate(shown, experiment.folder / folder_name(scene) / "episodes.webp"))
     return written

@@ -30,9 +30,11 @@ from sim2real_aug.gain.table import as_json, markdown, rows_of
 from sim2real_aug.gain.units import Record, measure_unit, read_record
 from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.progress import say
-from sim2real_aug.runs import RunFolder, write_text_atomically
+from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
 
-CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir")  # which units there are, and what is measured of them
+# which units there are, what is measured of them, and where their pieces are
+CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials")
+OF_POLICIES = ("train_policy", "evaluate", "proxy")  # stages that make no material
 SAME_START = 1e-3  # window units and radians
 
 
@@ -66,8 +68,11 @@ def run_gain(
         make_renderer(scene, config_dir=config.config_dir)
     config.dataset = None if dataset is None else str(dataset)
     frozen = OmegaConf.masked_copy(config, [str(key) for key in config if key not in CHOICE])
+    materials = None if config.materials is None else Path(config.materials)
+    if materials is not None:
+        _require_same_materials(materials, frozen)
     run = RunFolder.open(out, frozen, overwrite and choice == Choice())
-    experiment = Experiment(out, config, dataset)
+    experiment = Experiment(out, config, dataset, materials=materials)
     plans = {unit: plan_of(experiment, unit) for unit in planned}
     if overwrite:
         for unit in chosen:
@@ -114,6 +119,20 @@ def _chosen(config: DictConfig, choice: Choice) -> list[Unit]:
                 )
         parts[name] = planned if not wanted else [value for value in planned if value in wanted]
     return list(units_of(**parts))
+
+
+def _require_same_materials(materials: Path, config: DictConfig) -> None:
+    """Raise BadInput when the run in `materials` makes other episodes, photos, editors or edits than `config`."""
+    saved = materials / "config.yaml"
+    if not saved.is_file():
+        raise BadInput(f"materials must be the folder of a gain run; {materials} holds no config.yaml")
+    changed = [
+        key
+        for key in differing_keys(OmegaConf.load(saved), config)
+        if not key.startswith(tuple(f"stages.{stage}." for stage in OF_POLICIES))
+    ]
+    if changed:
+        raise BadInput(f"the materials in {materials} were made with another {', '.join(changed)}")
 
 
 def _refuse_known_starts(experiment: Experiment) -> None:

@@ -82,6 +82,17 @@ def test_units_fill_one_table(cli, tmp_path):
     other = cli(*command, arms, *TINY, "++stages.photos.settings.count=3")
     assert other.returncode == 2
     assert "stages.photos.settings.count" in other.stderr
+
+    share = "++stages.train_policy.settings.policy.training.augmented_probability=0.25"
+    shares = ("gain", "--out", "shares", "--arm", "reinhard", "materials=gain", "proxy=false", share, *TINY)
+    shared = cli(*shares, arms)
+    assert shared.returncode == 0, shared.stderr
+    made = {path.name for path in (tmp_path / "shares/randomized-25").iterdir()}
+    assert made == {"policy-reinhard-0", "episodes.webp"}, "all else is the other run's"
+    others = cli(*shares, arms, "++stages.photos.settings.count=3")
+    assert others.returncode == 2
+    assert "the materials in gain were made with another stages.photos.settings.count" in others.stderr
+
     unplanned = cli(*command, "--arm", "orakel", arms, *TINY)
     assert unplanned.returncode == 2
     assert "Did you mean 'oracle'" in unplanned.stderr
