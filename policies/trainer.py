@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig
@@ -32,18 +31,17 @@ from sim2real_aug.policies.demonstrations import (
     Demonstrations,
     load_demonstrations,
     open_stores,
-    use_edited,
 )
 from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings
 from sim2real_aug.policies.jitter import jittered
 from sim2real_aug.policies.landmarks import LandmarkHead, make_landmark_head
 from sim2real_aug.policies.observation import Observation
+from sim2real_aug.policies.validation import validate
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, torch_generator
 
 CHECKPOINT = "last.pt"
-SAMPLED_ITEMS = 64
 
 
 @dataclass(frozen=True)
@@ -217,33 +215,6 @@ def train_step(
     training.step += 1
     training.losses.append(denoising.item())
     return training.losses[-1]
-
-
-@torch.no_grad()
-def validate(policy: DiffusionPolicy, held_out: Demonstrations, settings: TrainSettings) -> dict[str, float]:
-    """Loss, and mean distance (window units) of sampled to demonstrated actions, on held-out windows.
-
-    Windows spread evenly over the held-out episodes; the draws are the same at every call.
-    """
-    items = np.unique(np.linspace(0, len(held_out) - 1, settings.val_items).astype(np.int64))
-    probability = 0.0 if held_out.edited is None else settings.augmented_probability
-    edited = use_edited(items, probability, settings.seed, 0)
-    losses = []
-    for start in range(0, len(items), settings.batch_size):
-        part = slice(start, start + settings.batch_size)
-        observation, actions = held_out.batch(items[part], edited[part])
-        generator = torch_generator(settings.seed, "validation", start)
-        loss = policy.loss(
-            observation.to(policy.device), actions.to(policy.device), generator, random_crop=False
-        )
-        losses.append(loss.item() * len(actions))
-    few = slice(None, None, math.ceil(len(items) / SAMPLED_ITEMS))
-    observation, actions = held_out.batch(items[few], edited[few])
-    generators = [torch_generator(settings.seed, "validation sample", int(item)) for item in items[few]]
-    sampled = policy.act(observation, generators).cpu()
-    first = policy.settings.n_obs_steps - 1
-    error = (sampled - actions[:, first : first + sampled.shape[1]]).norm(dim=-1).mean()
-    return {"val_loss": sum(losses) / len(items), "val_action_error": error.item()}
 
 
 def train_policy(

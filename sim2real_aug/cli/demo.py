@@ -18,14 +18,21 @@ def show(summary: Summary) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("trained on", "evaluated in", *COLUMNS.values(), box=SIMPLE_HEAD)
+    table = Table("trained on", "evaluated in", *COLUMNS.values(), "action error", box=SIMPLE_HEAD)
     for domain in summary["domains"]:
         for arm, by_domain in summary["arms"].items():
-            table.add_row(arm, domain, *[_cell(by_domain[domain], name) for name in COLUMNS])
+            found = by_domain[domain]
+            cells = [_cell(found, name) for name in COLUMNS]
+            table.add_row(arm, domain, *cells, f"{found['action_error']:.0f}")
         table.add_section()
-    Console().print("Policies in closed loop: mean (95 % interval)", table)
+    Console().print(
+        "Policies in closed loop: mean (95 % interval); action error: distance to the actions of demonstrations that "
+        "were held out, of 512 window units",
+        table,
+    )
     seconds, budget = summary["seconds"], summary["budget_seconds"]
-    typer.echo(f"gap closed (of max coverage in {summary['domains'][0]}): {_gap(summary)}")
+    real, closed = summary["domains"][0], summary["gap_closed"]
+    typer.echo(f"gap closed in {real}: {_gap(closed['action_error'])} of the action error, {_coverage_gap(summary)}")
     typer.echo(summary["note"])
     typer.echo(f"time:    {sum(seconds.values()):.0f} s; the budget is {sum(budget.values())} s")
     late = [name for name in seconds if seconds[name] > budget[name]]
@@ -40,15 +47,17 @@ def _cell(result: dict[str, Any], name: str) -> str:
     return f"{result[name]:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _gap(summary: Summary) -> str:
-    """The share of the gap that is closed, where there is a gap that these few episodes can show."""
-    if summary["gap_closed"] is None:
-        return "not defined: here the oracle is no better than sim-only"
+def _gap(closed: float | None) -> str:
+    return "none (the oracle is no better than sim-only)" if closed is None else f"{closed:.0%}"
+
+
+def _coverage_gap(summary: Summary) -> str:
+    """The share of the gap of max coverage, where there is a gap that these few episodes can show."""
     measured = {arm: by_domain[summary["domains"][0]] for arm, by_domain in summary["arms"].items()}
     key = "mean_max_coverage_interval"
     if measured["oracle"][key][0] <= measured["sim-only"][key][1]:
-        return "cannot be told: the intervals of oracle and sim-only overlap after so short a training"
-    return f"{summary['gap_closed']:.0%}"
+        return "of max coverage it cannot be told (after so short a training oracle and sim-only overlap)"
+    return f"{_gap(summary['gap_closed']['mean_max_coverage'])} of max coverage"
 
 
 @command("demo", config="demo", writes=True, show=show)

@@ -28,12 +28,16 @@ from sim2real_aug.gain import materials
 from sim2real_aug.gain.arms import ORACLE, SIM_ONLY, SPECIALIST, Unit
 from sim2real_aug.gain.materials import Experiment
 from sim2real_aug.gain.table import gap_closed
+from sim2real_aug.policies.demonstrations import load_demonstrations, open_stores
+from sim2real_aug.policies.diffusion import load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
+from sim2real_aug.policies.validation import action_errors
 from sim2real_aug.progress import say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder, write_text_atomically
 
-METRICS = ("success_rate", "mean_max_coverage", "mean_final_coverage", "mean_max_reward")
+METRICS = ("success_rate", "mean_max_coverage", "mean_final_coverage", "mean_max_reward")  # with intervals
+ACTION_ERROR = "action_error"
 SIM_DOMAIN = "flat"
 # the arms of `gain`, by the names that the demo's reader sees
 ARMS = {"sim-only": SIM_ONLY, "edited": "specialist_gate", "oracle": ORACLE}
@@ -135,31 +139,49 @@ def _summary(run: Path) -> dict[str, Any]:
 def evaluate_arms(demo: Demo) -> dict[str, Any]:
     """{arm: {domain: summary}}, in the real domain and in the simulator's own."""
     results: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
+    seed = EvaluateSettings.seed + demo.config.seed
+    experiment = demo.experiment
+    stores = {demo.scene: materials.redrawn(experiment, demo.scene), SIM_DOMAIN: materials.simulated(experiment)}
     for arm in ARMS:
-        for domain in (demo.scene, SIM_DOMAIN):
-            seed = EvaluateSettings.seed + demo.config.seed
-            config = demo.experiment.stage("evaluate", "evaluate", domain=domain, seed=seed)
+        policy = materials.policy(experiment, demo.unit(arm))
+        for domain, store in stores.items():
             say(f"policy {arm} in {domain}")
-            policy = materials.policy(demo.experiment, demo.unit(arm))
-            results[arm][domain] = evaluate(policy, settings(EvaluateSettings, config))
+            config = experiment.stage("evaluate", "evaluate", domain=domain, seed=seed)
+            closed_loop = evaluate(policy, settings(EvaluateSettings, config))
+            results[arm][domain] = closed_loop | {ACTION_ERROR: action_error(demo, arm, store)}
     return results
+
+
+def action_error(demo: Demo, arm: str, store: str | Path) -> float:
+    """Mean distance (window units) of the arm's actions to the demonstrated ones, on frames of `store`.
+
+    Of the episodes that were held out: no arm has learned from their states in any look.
+    """
+    unit = demo.unit(arm)
+    policy, config = load_policy(materials.policy(demo.experiment, unit)), materials.learner(demo.experiment, unit)
+    share = config.policy.training.val_fraction
+    opened = open_stores(store, None, policy.settings, share)
+    _, held_out = load_demonstrations(*opened, policy.settings, None, share, config.seed)
+    windows = np.arange(len(held_out))
+    return action_errors(policy, held_out, windows, np.zeros(len(windows), bool), config.seed).mean().item()
 
 
 def summarise(demo: Demo, results: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
     """The demo's summary, and the picture that it names."""
     real = demo.scene
-    kept = {*METRICS, *(f"{name}_interval" for name in METRICS), "episodes", "seed"}
+    kept = {*METRICS, *(f"{name}_interval" for name in METRICS), ACTION_ERROR, "episodes", "seed"}
     arms = {
         arm: {domain: {key: full[key] for key in full if key in kept} for domain, full in by_domain.items()}
         for arm, by_domain in results["evaluate"].items()
     }
-    coverage = {arm: by_domain[real]["mean_max_coverage"] for arm, by_domain in arms.items()}
-    closed = float(gap_closed(coverage["sim-only"], coverage["edited"], coverage["oracle"]))
+    better = {"mean_max_coverage": 1, ACTION_ERROR: -1}  # up or down
+    measured = {name: [sign * arms[arm][real][name] for arm in ARMS] for name, sign in better.items()}
+    closed = {name: float(gap_closed(*by_arm)) for name, by_arm in measured.items()}
     return {
         "note": _note(demo.config),
         "domains": [real, SIM_DOMAIN],
         "arms": arms,
-        "gap_closed": None if math.isnan(closed) else closed,
+        "gap_closed": {name: None if math.isnan(share) else share for name, share in closed.items()},
         "editor": results["train_editor"],
         "augment": results["augment"],
         "seconds": seconds,

@@ -19,7 +19,7 @@ TINY = [
     f"+stages.train_editor.settings.d3po={{{D3PO}, train_timesteps: 1, held_out_frames: 1}}",
     "+stages.augment.settings.episodes='0:2'",
     "stages.train_policy.settings.policy.training.steps=2",
-    "stages.train_policy.settings.policy.training.batch_size=4",
+    "+stages.train_policy.settings.policy.training.batch_size=4",
     "+stages.train_policy.settings.policy.model.down_dims=[16,32]",
     "stages.evaluate.settings.episodes=2",
     "+stages.evaluate.settings.max_steps=9",
@@ -51,6 +51,7 @@ def test_the_whole_demo_resumes_and_shows_its_table(cli, tmp_path):
     assert set(summary["arms"]) == {"sim-only", "edited", "oracle"}
     assert set(summary["seconds"]) == set(summary["budget_seconds"])
     assert "pretraining has not seen" in summary["note"]
+    assert all(found["action_error"] > 0 for by_domain in summary["arms"].values() for found in by_domain.values())
     width, height = Image.open(Path(tmp_path / summary["picture"])).size
     assert width > 3 * height / 2 > 0  # four columns, two rows
     (tmp_path / "demo/summary.json").unlink()
