@@ -9,31 +9,25 @@ import typer
 
 from sim2real_aug.cli.common import Call, Summary, command
 
-COLUMNS = {"mean_max_coverage": "max coverage", "success_rate": "success rate"}
-
 
 def show(summary: Summary) -> None:
-    """The table of arms and metrics, then what it is about and where things lie."""
+    """The table of arms and figures, then what it is about and where things lie."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("trained on", "evaluated in", *COLUMNS.values(), "action error", box=SIMPLE_HEAD)
+    table = Table("trained on", "evaluated in", "max coverage", "success", "action error", box=SIMPLE_HEAD)
     for domain in summary["domains"]:
         for arm, by_domain in summary["arms"].items():
-            found = by_domain[domain]
-            cells = [_cell(found, name) for name in COLUMNS]
-            table.add_row(arm, domain, *cells, f"{found['action_error']:.0f}")
+            table.add_row(arm, domain, *_cells(by_domain[domain]))
         table.add_section()
-    Console().print(
-        "Policies in closed loop: mean (95 % interval); action error: distance to the actions of demonstrations that "
-        "were held out, of 512 window units",
-        table,
-    )
-    seconds, budget = summary["seconds"], summary["budget_seconds"]
-    real, closed = summary["domains"][0], summary["gap_closed"]
-    typer.echo(f"gap closed in {real}: {_gap(closed['action_error'])} of the action error, {_coverage_gap(summary)}")
+    Console().print("Policies in closed loop: mean (95 % interval)", table)
+    typer.echo("action error: from the actions of held-out demonstrations, of 512 window units")
+    typer.echo(f"gap closed in {summary['domains'][0]}")
+    typer.echo(f"    of the action error: {_gap(summary['gap_closed']['action_error'])}")
+    typer.echo(f"    of max coverage:     {_coverage_gap(summary)}")
     typer.echo(summary["note"])
+    seconds, budget = summary["seconds"], summary["budget_seconds"]
     typer.echo(f"time:    {sum(seconds.values()):.0f} s; the budget is {sum(budget.values())} s")
     late = [name for name in seconds if seconds[name] > budget[name]]
     if late:
@@ -42,13 +36,18 @@ def show(summary: Summary) -> None:
     typer.echo(f"summary: {summary['path']}")
 
 
-def _cell(result: dict[str, Any], name: str) -> str:
-    low, high = result[f"{name}_interval"]
-    return f"{result[name]:.2f} ({low:.2f} to {high:.2f})"
+def _cells(found: dict[str, Any]) -> tuple[str, str, str]:
+    low, high = found["mean_max_coverage_interval"]
+    succeeded = round(found["success_rate"] * found["episodes"])
+    return (
+        f"{found['mean_max_coverage']:.2f} ({low:.2f} to {high:.2f})",
+        f"{succeeded} of {found['episodes']}",
+        f"{found['action_error']:.0f}",
+    )
 
 
 def _gap(closed: float | None) -> str:
-    return "none (the oracle is no better than sim-only)" if closed is None else f"{closed:.0%}"
+    return "not defined: here the oracle is no better than sim-only" if closed is None else f"{closed:.0%}"
 
 
 def _coverage_gap(summary: Summary) -> str:
@@ -56,8 +55,8 @@ def _coverage_gap(summary: Summary) -> str:
     measured = {arm: by_domain[summary["domains"][0]] for arm, by_domain in summary["arms"].items()}
     key = "mean_max_coverage_interval"
     if measured["oracle"][key][0] <= measured["sim-only"][key][1]:
-        return "of max coverage it cannot be told (after so short a training oracle and sim-only overlap)"
-    return f"{_gap(summary['gap_closed']['mean_max_coverage'])} of max coverage"
+        return "cannot be told: the intervals of oracle and sim-only overlap after so short a training"
+    return _gap(summary["gap_closed"]["mean_max_coverage"])
 
 
 @command("demo", config="demo", writes=True, show=show)
