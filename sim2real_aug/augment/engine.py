@@ -52,6 +52,7 @@ from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
 SCORES, VERDICT = "edit_score", "edit_ok"
+POOR_PHOTO = 0.5  # share of frames that pass: a photo with less is named
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class _Work:
     judge: Any
     photos: Tensor  # (P, 3, S, S) float32 in [0, 1]
     photo_masks: Tensor  # (P, S, S) bool, all False where none was given
+    photo_names: tuple[str, ...]
     settings: AugmentSettings
     edited: range
     photos_per_edit: int
@@ -99,18 +101,40 @@ def augment(
     seconds = time.monotonic() - started
     ok, scores = root[f"data/{VERDICT}"][:], root[f"data/{SCORES}"][:]
     pack(folder, target)
+    by_photo = {} if judge is None else _passed_by_photo(work, ok)
+    _name_poor_photos(by_photo, settings.region)
     return {
         "path": str(out),
         "frames": work.buffer.n_frames,
         "frames_edited": len(work.edited),
         "frames_edited_now": n_new,
         "frames_passed": int(ok.sum()),
+        "passed_by_photo": by_photo,
         "structural_score": _mean(scores[:, 0]),
         "semantic_score": _mean(scores[:, 1]),
         "seconds": round(seconds, 2),
         "frames_per_second": round(n_new / seconds, 2) if n_new else None,
         "settings": asdict(settings),
     }
+
+
+def _passed_by_photo(work: _Work, ok: NDArray[np.bool_]) -> dict[str, float]:
+    """The share of the frames edited after each photo that passed the gate, of photos that an episode drew."""
+    buffer, passed = work.buffer, dict[str, list[NDArray[np.bool_]]]()
+    first, last = buffer.episode_of(np.array([work.edited.start, work.edited.stop - 1]))
+    for episode in range(first, last + 1):
+        for photo in photos_of_episode(work.settings.seed, episode, len(work.photos), work.photos_per_edit):
+            passed.setdefault(work.photo_names[photo], []).append(ok[buffer.episode(episode)])
+    return {name: float(np.concatenate(parts).mean()) for name, parts in sorted(passed.items())}
+
+
+def _name_poor_photos(by_photo: dict[str, float], region: str) -> None:
+    poor = [f"{name} ({share:.0%})" for name, share in by_photo.items() if share < POOR_PHOTO]
+    if poor:
+        say(
+            f"few edits after {', '.join(poor)} pass the gate: original frames stay there; leave such photos out, or "
+            f"take others that show the {region} in full"
+        )
 
 
 def _mean(scores: NDArray[np.float32]) -> float | None:
@@ -154,7 +178,10 @@ def _prepare(
         require_object(judge, images, masks, prompts.names, (settings.region,))
         geometry = find_geometry(buffer, settings.frame_geometry) if settings.image_name == "img" else None
     record = describe(buffer, editor, prompts, judge, settings)
-    return _Work(buffer, editor, judge, images, masks, settings, edited, per_edit, geometry), record
+    return (
+        _Work(buffer, editor, judge, images, masks, prompts.names, settings, edited, per_edit, geometry),
+        record,
+    )
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:

@@ -18,7 +18,8 @@ import zarr
 from zarr.storage import LocalStore
 
 from sim2real_aug.augment import engine
-from sim2real_aug.augment.engine import augment
+from sim2real_aug.augment.engine import augment, photos_of_episode
+from sim2real_aug.augment.provenance import as_photo_set
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
@@ -27,7 +28,7 @@ from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.seeding import torch_generator
 
 from ..tiny_editor import SIZE
-from .conftest import CHUNK, BrightnessJudge, editor_with_photos, write_store
+from .conftest import CHUNK, LENGTHS, BrightnessJudge, editor_with_photos, write_store
 
 
 def tree_hash(path: Path) -> dict[str, str]:
@@ -359,6 +360,26 @@ def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, m
 
     shown = AugmentedDataset(Frames(), tmp_path / "out.zarr", 1.0)
     assert all(shown[i]["img"].any() for i in range(21))  # no refused edit is ever shown
+
+
+def test_a_photo_whose_edits_fail_is_named(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    photos = np.stack([np.full((16, 16, 3), level, np.uint8) for level in (255, 0)])  # good and bad
+    monkeypatch.setattr(editor, "edit", lambda source, photo, noise: source * photo[:, 0])
+    monkeypatch.setattr(engine, "require_object", lambda *_: None)
+    frames = zarr.open_group(str(store), mode="r+")["data/img"]
+    frames[:] = np.full(frames.shape, 200, np.uint8)
+    summary = augment(
+        store, editor, tmp_path / "out.zarr", AugmentSettings(seed=1), photos, judge=BrightnessJudge()
+    )
+    drawn = {int(photos_of_episode(1, episode, 2)[0]) for episode in range(len(LENGTHS))}
+    assert drawn == {0, 1}, "or choose another seed"
+    good, bad = as_photo_set(photos).names
+    assert summary["passed_by_photo"] == {good: 1.0, bad: 0.0}
+    said = capsys.readouterr().err
+    assert f"{bad} (0%)" in said
+    assert good not in said
 
 
 @pytest.mark.parametrize(
