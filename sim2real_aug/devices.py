@@ -1,4 +1,4 @@
-"""Where the networks run, and what is said where their memory ends."""
+"""Where the networks run, in which precision, and what is said where their memory ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch
 
 from sim2real_aug.data.stores import one_line
-from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.errors import BadInput, Fault, unknown_name
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,6 +22,24 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise BadInput(f"device '{name}' is not available here; use auto or cpu") from error
     return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto` is bf16 where the hardware multiplies it (a GPU that can, a CPU with AMX), else fp32. Raises BadInput for
+    a name that is not in PRECISIONS."""
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    can = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    return "bf16" if can.get("amx_bf16") else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Inside, networks on `device` run in `precision`, fp32 or bf16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def free_memory(device: torch.device) -> int:

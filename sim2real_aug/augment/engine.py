@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from sim2real_aug.data.stores import (
     time_chunk,
     writable,
 )
-from sim2real_aug.devices import memory_advice
+from sim2real_aug.devices import autocast, memory_advice, resolve_precision
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
@@ -92,6 +92,7 @@ def augment(
     or an unfinished `out` of other settings. Raises Fault when the editor gives NaN, or the memory ends.
     """
     settings = settings or AugmentSettings()
+    settings = replace(settings, precision=resolve_precision(settings.precision, editor.device))
     target, folder = Path(out), partial_folder(out)
     _refuse_target(dataset, out, overwrite)
     work, record = _prepare(dataset, editor, settings, photos, judge)
@@ -323,7 +324,9 @@ def _edit_batch(
         numbers=numbers,
         geometry=exact,
     )
-    edits = editor.edit(conditions.source, conditions.photos, torch.cat(noise)[position].to(editor.device))
+    drawn = torch.cat(noise)[position].to(editor.device)
+    with autocast(editor.device, work.settings.precision):
+        edits = editor.edit(conditions.source, conditions.photos, drawn).float()
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

@@ -27,6 +27,7 @@ class AugmentSettings:
     frame_geometry: dotted name of what draws masks and depth of a store's states again (`data.geometry`), for
     stores that do not hold them; None leaves them to the judge.
     photos_per_edit: photos that an edit takes after, 0 for all; None: as the editor was made for.
+    precision: of the editor's passes (`devices.PRECISIONS`); the judge's are float32.
     """
 
     episodes: str | None = None
@@ -40,6 +41,7 @@ class AugmentSettings:
     lambda_outside: float = 0.05
     frame_geometry: str | None = None
     photos_per_edit: int | None = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

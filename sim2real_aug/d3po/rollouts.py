@@ -20,6 +20,7 @@ from sim2real_aug.d3po.processes import own
 from sim2real_aug.d3po.scores import Conditions, Scorer, Scores, SourceGeometry
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import GeometryReader
+from sim2real_aug.devices import autocast
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.prompts import draw_photos
@@ -64,8 +65,7 @@ class Task:
 
     def autocast(self) -> torch.autocast:
         """The precision of the editor's passes; means, log-probabilities and judges stay in float32."""
-        wanted = self.settings.precision == "bf16"
-        return torch.autocast(self.editor.device.type, torch.bfloat16, enabled=wanted)
+        return autocast(self.editor.device, self.settings.precision)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ class Editor(DiffusionPipeline):
     ) -> None:
         super().__init__()
         require_fit(vae, text_encoder, unet, fusion)
+        vae.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU; slower for the UNet
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,

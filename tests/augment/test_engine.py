@@ -76,7 +76,7 @@ def test_attributes_say_how_it_was_made(store: Path, editor: Editor, tmp_path: P
 
 
 def test_a_frame_is_the_editors_edit_of_it(store: Path, editor: Editor, tmp_path: Path) -> None:
-    augment(store, editor, tmp_path / "out.zarr", photos=editor.photos[:1])
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(precision="fp32"), editor.photos[:1])
     source = frames_of(store)
     for frame, episode in ((0, 0), (5, 1), (14, 2), (20, 3)):
         noise = editor.initial_latents(1, torch_generator(0, "noise", episode))
@@ -88,7 +88,7 @@ def test_a_frame_is_the_editors_edit_of_it(store: Path, editor: Editor, tmp_path
 
 
 def test_an_edit_may_take_after_all_photos(store: Path, editor: Editor, tmp_path: Path) -> None:
-    augment(store, editor, tmp_path / "all.zarr", AugmentSettings(photos_per_edit=0))
+    augment(store, editor, tmp_path / "all.zarr", AugmentSettings(photos_per_edit=0, precision="fp32"))
     edited, source = frames_of(tmp_path / "all.zarr"), frames_of(store)
     noise = editor.initial_latents(1, torch_generator(0, "noise", 0))
     alone = to_frames(editor.edit(to_images(source[:1]), to_images(editor.photos)[None], noise))
@@ -112,11 +112,26 @@ def test_an_episode_keeps_its_photo_and_noise(editor: Editor, tmp_path: Path) ->
 def test_batch_size_matters_by_rounding_at_most(
     store: Path, editor: Editor, tmp_path: Path, batch_size: int
 ) -> None:
-    augment(store, editor, tmp_path / "a.zarr", AugmentSettings(batch_size=4))
-    augment(store, editor, tmp_path / "b.zarr", AugmentSettings(batch_size=batch_size))
+    augment(store, editor, tmp_path / "a.zarr", AugmentSettings(batch_size=4, precision="fp32"))
+    augment(store, editor, tmp_path / "b.zarr", AugmentSettings(batch_size=batch_size, precision="fp32"))
     difference = np.abs(frames_of(tmp_path / "a.zarr").astype(int) - frames_of(tmp_path / "b.zarr"))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
+
+
+def test_precision_matters_little_and_is_recorded(store: Path, editor: Editor, tmp_path: Path) -> None:
+    edits = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / f"{precision}.zarr"
+        augment(store, editor, out, AugmentSettings(precision=precision))
+        assert ReplayBuffer.open(out).attrs["augmentation"]["precision"] == precision
+        edits[precision] = frames_of(out).astype(float)
+    apart = edits["fp32"] - edits["bf16"]
+    assert 0 < np.abs(apart).mean() < 1  # of 255
+    augment(store, editor, tmp_path / "auto.zarr")
+    assert ReplayBuffer.open(tmp_path / "auto.zarr").attrs["augmentation"]["precision"] in edits
+    with pytest.raises(BadInput, match="unknown precision 'fp16'"):
+        augment(store, editor, tmp_path / "other.zarr", AugmentSettings(precision="fp16"))
 
 
 def test_passes_split_a_chunk_evenly() -> None:
@@ -180,7 +195,8 @@ def test_float_store_keeps_dtype_and_untouched_values(store: Path, editor: Edito
 @pytest.mark.parametrize("size", [(12, 12), (13, 22)])
 def test_frames_of_another_size_keep_it(editor: Editor, tmp_path: Path, size: tuple[int, int]) -> None:
     path = write_store(tmp_path / "small.zarr", size)
-    augment(path, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:1"), judge=BrightnessJudge())
+    chosen = AugmentSettings(episodes="0:1", precision="fp32")
+    augment(path, editor, tmp_path / "out.zarr", chosen, judge=BrightnessJudge())
     edited, source = frames_of(tmp_path / "out.zarr"), frames_of(path)
     assert edited.shape == (21, *size, 3)
     noise = editor.initial_latents(1, torch_generator(0, "noise", 0)).expand(5, -1, -1, -1)

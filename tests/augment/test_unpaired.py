@@ -26,6 +26,7 @@ from sim2real_aug.augment.cut import (
 )
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.provenance import weights_hash
+from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.augment.unpaired import CutEditor, CutSettings, _Training, draw_crops, train_cut
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor.editor import to_frames, to_images
@@ -242,7 +243,7 @@ def test_a_frame_is_translated_by_itself_whatever_the_photos(finished: Path) -> 
 
 def test_augment_takes_it_for_an_editor(finished: Path, store: Path, tmp_path: Path) -> None:
     editor = CutEditor.load(finished / "editor")
-    summary = augment(store, editor, tmp_path / "out.zarr")
+    summary = augment(store, editor, tmp_path / "out.zarr", AugmentSettings(precision="fp32"))
     assert summary["frames_edited"] == summary["frames_passed"] == 21
     out, source = ReplayBuffer.open(tmp_path / "out.zarr"), ReplayBuffer.open(store)
     expected = to_frames(editor.edit(to_images(source.images())))
