@@ -312,7 +312,8 @@ def _edit_batch(
     episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
-    chosen = torch.from_numpy(np.stack(choice)[position])
+    drawn = np.stack(choice)[position]
+    chosen = torch.from_numpy(drawn)
     exact = None
     if work.judge is not None and work.geometry is not None:
         measured = work.geometry(numbers).resized(editor.image_size)
@@ -323,10 +324,11 @@ def _edit_batch(
         photo_masks=work.photo_masks[chosen].to(editor.device),
         numbers=numbers,
         geometry=exact,
+        photo_numbers=drawn,
     )
-    drawn = torch.cat(noise)[position].to(editor.device)
     with autocast(editor.device, work.settings.precision):
-        edits = editor.edit(conditions.source, conditions.photos, drawn).float()
+        latents = torch.cat(noise)[position].to(editor.device)
+        edits = editor.edit(conditions.source, conditions.photos, latents).float()
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

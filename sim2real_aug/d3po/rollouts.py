@@ -126,6 +126,7 @@ def make_conditions(
             photo_masks=torch.from_numpy(images.photo_masks[chosen]).to(device),
             numbers=numbers,
             geometry=None if exact is None else SourceGeometry.on(device, exact),
+            photo_numbers=chosen,
         )
 
 

@@ -9,8 +9,8 @@ would not depend on the edit; its text says the generated image, and so do we.
 Of simulated frames labels and depth are known exactly: with them a score compares the edit with the truth, not
 with the judge's estimate of the source, whose errors no edit can mend.
 
-Legend: C conditions, K edits I_gen of each, n photos I_sty of each, R regions, H W pixels; images float32 in
-[0, 1]; masks bool.
+Legend: C conditions, K edits I_gen of each, n photos I_sty of each, U that differ, R regions, H W pixels; images
+float32 in [0, 1]; masks bool.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Conditions:
 
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
-    source, None where it is not known.
+    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo, and the
+    judges read it once; None: all differ.
     """
 
     source: Tensor
@@ -61,6 +62,7 @@ class Conditions:
     photo_masks: Tensor
     numbers: NDArray[np.int64]
     geometry: SourceGeometry | None = None
+    photo_numbers: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,12 @@ class JudgedScores:
         edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
         source_masks = torch.stack([source_mask(self.judge, conditions, phrase) for phrase in self.regions])
         outside = outside_distance(source, edits, inside=source_masks.any(0))
-        distances = [
-            region_distance(self.judge, photos, edits, source_masks, self._photo_masks(photos, given))
-            for photos, given in zip(conditions.photos.unbind(1), conditions.photo_masks.unbind(1), strict=True)
-        ]
+        distances = []
+        for column in range(conditions.photos.shape[1]):
+            first, place = _distinct(conditions, column)
+            photos, given = conditions.photos[first, column], conditions.photo_masks[first, column]
+            photo_masks = self._photo_masks(photos, given)
+            distances.append(region_distance(self.judge, photos, edits, source_masks, photo_masks, place))
         semantic = torch.stack(distances).mean(0)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
 
@@ -117,6 +121,16 @@ class JudgedScores:
             found = self.judge.segment(photos, phrase)
             masks.append(torch.where(outlined, given if phrase == thing else found & ~given, found))
         return torch.stack(masks)
+
+
+def _distinct(conditions: Conditions, column: int) -> tuple[Tensor, Tensor]:
+    """The photos that differ among those in `column` of the conditions: (U,) the first condition with each, and (C,)
+    which of the U each condition has."""
+    known = conditions.photo_numbers
+    numbers = np.arange(len(conditions.source)) if known is None else known[:, column]
+    _, first, place = np.unique(numbers, return_index=True, return_inverse=True)
+    device = conditions.photos.device
+    return torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
@@ -142,27 +156,29 @@ def outside_distance(source: Tensor, edits: Tensor, inside: Tensor) -> Tensor:
 
 
 def region_distance(
-    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor
+    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor, place: Tensor
 ) -> Tensor:
     """D averaged over the regions that are found both in the source and in the visual prompt: (C, K).
 
-    photos (C, 3, H, W), edits (C, K, 3, H, W), masks (R, C, H, W). The edit is masked where the SOURCE has
-    the region, so that moving it costs. Where no region is found in both, the whole frames are compared.
+    photos (U, 3, H, W), the conditions' are photos[place], place (C,); edits (C, K, 3, H, W), source_masks
+    (R, C, H, W), photo_masks (R, U, H, W). The edit is masked where the SOURCE has the region, so that moving it
+    costs. Where no region is found in both, the whole frames are compared.
     """
-    found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)
+    found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)[:, place]
     found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
-    whole = torch.ones_like(source_masks[:1])
+    whole = torch.ones_like(source_masks[:1]), torch.ones_like(photo_masks[:1])
     total = edits.new_zeros(edits.shape[:2])
-    source_masks, photo_masks = torch.cat([source_masks, whole]), torch.cat([photo_masks, whole])
+    source_masks, photo_masks = torch.cat([source_masks, whole[0]]), torch.cat([photo_masks, whole[1]])
     for rows, m_og, m_sty in zip(found, source_masks, photo_masks, strict=True):
         if rows.any():
-            total[rows] += _masked_distance(judge, photos[rows], edits[rows], m_og[rows], m_sty[rows])
+            total[rows] += _masked_distance(judge, photos, edits[rows], m_og[rows], m_sty, place[rows])
     return total / found.sum(0)[:, None]
 
 
 def _masked_distance(
-    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, m_og: Tensor, m_sty: Tensor
+    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, m_og: Tensor, m_sty: Tensor, place: Tensor
 ) -> Tensor:
-    group = edits.shape[1]
+    group, (used, mine) = edits.shape[1], place.unique(return_inverse=True)
     edited = judge.embed(edits.flatten(0, 1), m_og.repeat_interleave(group, 0)).unflatten(0, (-1, group))
-    return 1 - F.cosine_similarity(edited, judge.embed(photos, m_sty)[:, None], dim=-1)
+    seen = judge.embed(photos[used], m_sty[used])[mine]
+    return 1 - F.cosine_similarity(edited, seen[:, None], dim=-1)
