@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -33,7 +33,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    can: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
     return "bf16" if can.get("amx_bf16") else "fp32"
 
 
