@@ -1,10 +1,10 @@
-"""Where memory ends, the user reads one line with the batch size to try."""
+"""Where memory ends, the user reads one line with the batch size to try; precision follows the hardware."""
 
 import pytest
 import torch
 
-from sim2real_aug.devices import memory_advice
-from sim2real_aug.errors import Fault
+from sim2real_aug.devices import memory_advice, resolve_precision
+from sim2real_aug.errors import BadInput, Fault
 
 # What torch 2.13 says on a GPU.
 CUDA = (
@@ -53,3 +53,20 @@ def test_other_errors_pass(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, memory_advice("batch_size", 8):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(("amx", "gpu"), [(True, False), (False, True)])
+def test_auto_is_bf16_where_the_hardware_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, gpu: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: gpu)
+    assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if amx else "fp32")
+    assert resolve_precision("auto", torch.device("cuda")) == ("bf16" if gpu else "fp32")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(BadInput, match="unknown precision 'fp16'"):
+        resolve_precision("fp16", torch.device("cpu"))
