@@ -6,7 +6,6 @@ of a step come from (seed, part, step), so a run that is stopped and started aga
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from sim2real_aug.devices import autocast
 from sim2real_aug.errors import Fault
 from sim2real_aug.progress import progress
 from sim2real_aug.runs import RunFolder
@@ -72,7 +72,7 @@ def fit(
     average = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     start = _restore(checkpoint, module, optimizer, schedule, average)
-    precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    precision = autocast(device, "bf16" if bf16 else "fp32")
     seconds = time.monotonic()
     with progress(f"pretraining the {part}", settings.steps, start, "steps") as bar:
         for step in range(start, settings.steps):

@@ -15,8 +15,8 @@ from sim2real_aug.policies.validation import SAMPLED_ITEMS, action_errors
 
 
 class Astray:
-    """Demonstrations in which step n is at (n, 0) and goes there; this policy ends up 3 and 4 units beside, and 3 and
-    4 times as much where its frame is white."""
+    """Demonstrations in which step n is at (n, 0) and goes there; this policy ends up 3 and 4 units beside, and
+    twice as far where its frame is white."""
 
     settings = PolicySettings(horizon=16, n_obs_steps=2, n_action_steps=8)
 
