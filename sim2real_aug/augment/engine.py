@@ -62,8 +62,8 @@ class _Work:
     buffer: ReplayBuffer
     editor: Any
     judge: Any
-    photos: Tensor  # (P, 3, S, S) float32 in [0, 1]
-    photo_masks: Tensor  # (P, S, S) bool, all False where none was given
+    photos: Tensor  # (P, 3, S, S) float32 in [0, 1], on the editor's device, as the judge is
+    photo_masks: Tensor  # (P, S, S) bool, all False where none was given; there too
     photo_names: tuple[str, ...]
     settings: AugmentSettings
     edited: range
@@ -83,8 +83,8 @@ def augment(
     """Write the edited copy of `dataset` to `out` (a folder, or a .zip) and return a summary (JSON values).
 
     Frames of any size and ratio are edited at the editor's size, as in its training, and come back at their own.
-    photos: visual prompts, the editor's own when None. judge: scores the edits and feeds the gate; without
-    one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
+    photos: visual prompts, the editor's own when None. judge: on the editor's device, scores the edits and feeds the
+    gate; without one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
     float32, structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame
     is an edit that passed the gate; and the root attribute "augmentation".
 
@@ -169,9 +169,9 @@ def _prepare(
     if chosen_photos is None or len(chosen_photos) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(chosen_photos)
-    images = resized(to_images(prompts.images), editor.image_size)
+    images = resized(to_images(prompts.images), editor.image_size).to(editor.device)
     given = torch.from_numpy(prompts.mask_of_each)[:, None].float()
-    masks = resized(given, editor.image_size)[:, 0] > 0.5
+    masks = (resized(given, editor.image_size)[:, 0] > 0.5).to(editor.device)
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
     geometry = None
@@ -313,15 +313,15 @@ def _edit_batch(
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
     drawn = np.stack(choice)[position]
-    chosen = torch.from_numpy(drawn)
+    chosen = torch.from_numpy(drawn).to(editor.device)
     exact = None
     if work.judge is not None and work.geometry is not None:
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
     conditions = Conditions(
         source=resized(to_images(frames), editor.image_size).to(editor.device),
-        photos=work.photos[chosen].to(editor.device),
-        photo_masks=work.photo_masks[chosen].to(editor.device),
+        photos=work.photos[chosen],
+        photo_masks=work.photo_masks[chosen],
         numbers=numbers,
         geometry=exact,
         photo_numbers=drawn,

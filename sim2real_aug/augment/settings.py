@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from sim2real_aug.config import make, settings
+from sim2real_aug.config import settings
+from sim2real_aug.d3po.watch import open_judge
+from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
 
@@ -56,10 +59,14 @@ class AugmentSettings:
                 raise BadInput(f"{name} must not be negative, or null; got {limit}")
 
 
-def read_config(config: DictConfig) -> tuple[AugmentSettings, Judge]:
-    """The settings of `configs/augment.yaml`, and the judge that it names, loaded."""
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "judge"])
-    return settings(AugmentSettings, own), make(config.judge)
+def read_config(config: DictConfig) -> tuple[AugmentSettings, Judge, torch.device]:
+    """The settings of `configs/augment.yaml`, and the judge that it names on the device that it names.
+
+    The device is none of the settings: an unfinished store may be continued on another.
+    """
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("judge", "device")])
+    chosen, device = settings(AugmentSettings, own), resolve_device(config.device)
+    return chosen, open_judge(config.judge, device), device
 
 
 def episode_range(episodes: str | None, n_episodes: int) -> range:

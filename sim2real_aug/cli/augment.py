@@ -39,8 +39,8 @@ def augment(
     from sim2real_aug.editor import load_editor
 
     ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
-    chosen, judge = read_config(config)
-    loaded = load_editor(editor)
+    chosen, judge, device = read_config(config)
+    loaded = load_editor(editor).to(device)
     prompts = load_photos(photos, loaded.image_size) if photos else None
     return edit_store(
         source, loaded, target, chosen, photos=prompts, judge=judge, overwrite=call.overwrite

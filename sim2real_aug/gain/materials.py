@@ -156,14 +156,14 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     if place.exists():  # complete: it appears only when it is
         return place
     photos = photographed(experiment, scene)
-    chosen, judge = read_config(experiment.stage("augment", "augment", seed=seed))
+    chosen, judge, device = read_config(experiment.stage("augment", "augment", seed=seed))
     if kind in CLASSICAL:
         size = ReplayBuffer.open(simulated(experiment)).array("img").shape[1]
         editor: Any = TransferEditor(kind, load_photos(photos, size).images)
     elif kind == CUT:
         editor = cut_editor(experiment, scene, seed)
     else:
-        editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None)
+        editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None).to(device)
     prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
     augment(simulated(experiment), editor, place, chosen, photos=prompts, judge=asked)

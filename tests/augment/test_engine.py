@@ -8,17 +8,21 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import zarr
+from torch import Tensor
 from zarr.storage import LocalStore
 
 from sim2real_aug.augment import engine
 from sim2real_aug.augment.engine import augment, photos_of_episode
+from sim2real_aug.augment.gate import Verdict
 from sim2real_aug.augment.provenance import as_photo_set
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
@@ -507,9 +511,49 @@ def test_shipped_settings_are_the_defaults() -> None:
     from sim2real_aug.config import compose
     from sim2real_aug.judges.compact import CompactJudge
 
-    shipped, judge = read_config(compose("augment"))
+    shipped, judge, _ = read_config(compose("augment"))
     assert isinstance(judge, CompactJudge)
     assert shipped == AugmentSettings(frame_geometry="sim2real_aug.envs.redrawing.redraw_geometry")
+
+
+def test_the_judge_is_put_on_the_device_that_is_asked_for() -> None:
+    from sim2real_aug.augment.settings import read_config
+    from sim2real_aug.config import compose
+
+    _, judge, device = read_config(compose("augment", ["device=meta"]))
+    assert device == torch.device("meta")
+    assert {parameter.device for parameter in judge.parameters()} == {device}  # type: ignore[attr-defined]
+
+
+def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Of the meta device, whose tensors have no values: it is asked only where they are."""
+    meta = torch.device("meta")
+    seen: dict[str, set[torch.device]] = {"edit": set(), "photos": set(), "judge": set()}
+
+    def edit(*inputs: Tensor) -> Tensor:
+        seen["edit"] |= {each.device for each in inputs}
+        return torch.zeros(inputs[0].shape)
+
+    def check_photos(judge: Any, photos: Tensor, masks: Tensor, *_: Any) -> None:
+        seen["photos"] |= {photos.device, masks.device}
+
+    def judge_edits(conditions: Any, edits: Tensor, *_: Any) -> Verdict:
+        parts = (conditions.source, conditions.photos, conditions.photo_masks, edits)
+        seen["judge"] |= {part.device for part in parts}
+        return Verdict(np.zeros((len(edits), 2), np.float32), np.ones(len(edits), bool))
+
+    elsewhere = SimpleNamespace(
+        device=meta, edit=edit, photos=editor.photos, components={}, edit_settings=editor.edit_settings,
+        image_size=SIZE, initial_latents=editor.initial_latents,
+    )  # fmt: skip
+    for name, recorder in (("require_object", check_photos), ("judge_edits", judge_edits)):
+        monkeypatch.setattr(engine, name, recorder)
+    monkeypatch.setattr(engine, "autocast", lambda *_: nullcontext())  # torch has none for meta
+    settings = AugmentSettings(precision="fp32")
+    augment(store, elsewhere, tmp_path / "out.zarr", settings, judge=BrightnessJudge())
+    assert seen == {"edit": {meta}, "photos": {meta}, "judge": {meta}}
 
 
 def test_record_is_json(store: Path, editor: Editor, tmp_path: Path) -> None:
