@@ -5,9 +5,9 @@
 
 Speed does not depend on the weights, so Stable Diffusion 1.5's architecture gets random ones. Three measurements:
 
-edits: edits/s of our four guidance passes and of StableDiffusionInstructPix2PixPipeline's three, on the same VAE, text
-encoder and UNet, 20 steps at 256 and 512 pixels, one edit at a time and a batch of them; the ratio is of network
-passes/s. The share of the peak (model FLOPs utilisation) counts the UNet's operations alone, over the whole time of an
+edits: edits/s of our editor and of StableDiffusionInstructPix2PixPipeline, on the same VAE, text encoder and UNet, 20
+steps at 256 and 512 pixels, one edit at a time and a batch of them; the ratio is of network passes/s. Both run three
+passes a step: with the default scales, where s_sty is s_og, ours leaves one of its four out. The share of the peak (model FLOPs utilisation) counts the UNet's operations alone, over the whole time of an
 edit, against the best that a large matrix product reaches here in the same precision.
 
 rounds: two rounds of D3PO with `d3po=paper`, but for the number of conditions; the second one's time in sampling,
@@ -48,12 +48,13 @@ from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare, run_round
 from sim2real_aug.editor.editor import Editor, EditSettings
+from sim2real_aug.editor.guidance import active_passes
 from sim2real_aug.editor.outline import STABLE_DIFFUSION, networks
 from sim2real_aug.editor.widen import stochastic_scheduler, widened
 from sim2real_aug.judges import load_judge
 
 LEAST_SPEED, LEAST_SHARE = 2.0, 0.5
-THEIR_PASSES, OUR_PASSES = 3, 4
+THEIR_PASSES = 3
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}  # Stable Diffusion's
 Networks = dict[str, dict[str, Any]]  # part -> its configuration
 TINY_NETWORKS: Networks = {
@@ -163,10 +164,12 @@ def edits(scale: Scale, size: int, batch: int, peak: float, machine: Machine) ->
     images = torch.rand(batch, 3, size, size, device=machine.device)
     ours, operations = our_seconds(scale, images, machine)
     theirs = their_seconds(scale, images, machine)
-    our_speed, their_speed = (passes * scale.steps * batch for passes in (OUR_PASSES / ours, THEIR_PASSES / theirs))
+    passes = len(active_passes(EditSettings().scales))
+    our_speed, their_speed = (scale.steps * batch * rate for rate in (passes / ours, THEIR_PASSES / theirs))
     return {
         "size": size,
         "batch": batch,
+        "passes": passes,
         "edits_per_second": round(batch / ours, 3),
         "diffusers_edits_per_second": round(batch / theirs, 3),
         "times_the_passes": round(our_speed / their_speed, 3),

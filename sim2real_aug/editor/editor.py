@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
-from sim2real_aug.editor.guidance import PASSES, GuidanceScales, guidance_coefficients
+from sim2real_aug.editor.guidance import GuidanceScales, active_passes
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
 from sim2real_aug.seeding import torch_generator
@@ -197,11 +197,7 @@ class Editor(DiffusionPipeline):
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
     ) -> Tensor:
         """The guided model output (B, C, h, w) float32; only passes with a non-zero coefficient run, in one batch."""
-        active = [
-            (weight, seen)
-            for weight, seen in zip(guidance_coefficients(scales), PASSES, strict=True)
-            if weight != 0
-        ]
+        active = active_passes(scales)
         source, style, text = [], [], []
         for _, (sees_source, sees_style, sees_text) in active:
             source.append(conditioning.source if sees_source else torch.zeros_like(conditioning.source))

@@ -26,3 +26,9 @@ def guidance_coefficients(scales: GuidanceScales) -> tuple[float, float, float, 
     They sum to 1. A pass whose weight is 0 need not run: with all scales 1 only the last does.
     """
     return (1 - scales.image, scales.image - scales.style, scales.style - scales.text, scales.text)
+
+
+def active_passes(scales: GuidanceScales) -> list[tuple[float, tuple[bool, bool, bool]]]:
+    """Weight of each pass that runs, and whether it sees source image, visual prompt and instruction."""
+    weights = guidance_coefficients(scales)
+    return [(weight, seen) for weight, seen in zip(weights, PASSES, strict=True) if weight != 0]

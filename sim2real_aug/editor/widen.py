@@ -30,10 +30,11 @@ IGNORED = ("safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors")
 
 
 def widen_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
-    """A UNet with `channels` more input channels, with zero weights; everything else is copied."""
-    wide = UNet2DConditionModel.from_config(
-        {**unet.config, "in_channels": unet.config.in_channels + channels}
-    )
+    """A UNet with `channels` more input channels, with zero weights, where the old one is; all else is copied."""
+    with unet.device:
+        wide = UNet2DConditionModel.from_config(
+            {**unet.config, "in_channels": unet.config.in_channels + channels}
+        )
     state = unet.state_dict()
     kernel = state["conv_in.weight"]
     state["conv_in.weight"] = torch.cat(

@@ -11,7 +11,7 @@ from PIL import Image
 from sim2real_aug.config import compose, make
 from sim2real_aug.editor.editor import Editor, EditSettings, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
-from sim2real_aug.editor.widen import from_instruct_pix2pix
+from sim2real_aug.editor.widen import from_instruct_pix2pix, widen_unet
 from sim2real_aug.errors import BadInput
 
 
@@ -58,6 +58,12 @@ def test_sampler_equals_diffusers_instruct_pix2pix(
     editor.edit_settings = EditSettings("s n o w", 6, 1.5, style_scale, 7.5)
     edited = editor.edit(to_images(frame[None]), images(1, 9), noise)
     np.testing.assert_allclose(edited.permute(0, 2, 3, 1).numpy(), expected, atol=1e-4)
+
+
+def test_a_network_on_another_device_stays_there(checkpoint: Path) -> None:
+    plain = UNet2DConditionModel.from_pretrained(checkpoint / "unet").to("meta", torch.bfloat16)
+    wide = widen_unet(plain, 4)
+    assert {(each.device.type, each.dtype) for each in wide.parameters()} == {("meta", torch.bfloat16)}
 
 
 @torch.no_grad()
