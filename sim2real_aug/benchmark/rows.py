@@ -21,7 +21,7 @@ from sim2real_aug.benchmark.samples import Edit
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.null_text import load_null_text_editor
-from sim2real_aug.editor.widen import IGNORED, NEEDED
+from sim2real_aug.editor.parts import IGNORED, NEEDED
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.hub import fetch
 from sim2real_aug.seeding import torch_generator

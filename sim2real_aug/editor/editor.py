@@ -9,8 +9,7 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +19,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
+from sim2real_aug.editor.parts import PARTS, load_parts
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
+from sim2real_aug.loading import loaded, quiet
 from sim2real_aug.seeding import torch_generator
 
 
@@ -275,7 +274,7 @@ class Editor(DiffusionPipeline):
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""
-        with _without_bars():
+        with quiet():
             super().save_pretrained(str(save_directory), **options)
         write_classes(Path(save_directory))
         if self.photos is not None:
@@ -292,31 +291,14 @@ class Editor(DiffusionPipeline):
         """Load a folder that `save_pretrained` wrote. Raises BadInput for anything else."""
         folder = Path(path)
         require_editor(folder)
-        try:
-            with _without_bars():
-                fusion = ConditioningFusion.from_pretrained(folder / "fusion", dtype=options.get("dtype"))
-                editor: Editor = super().from_pretrained(str(folder), fusion=fusion, **options)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split()).split(" If you want")[0]  # diffusers' advice is for its API
-            raise BadInput(f"{folder} does not load as an editor: {reason}") from error
+        parts = load_parts(folder, "an editor", {**PARTS, "fusion": ConditioningFusion}, options.get("dtype"))
+        load = super().from_pretrained
+        editor: Editor = loaded(folder, lambda: load(str(folder), **{**parts, **options}))
         editor.set_progress_bar_config(disable=True)
         editor.photos = read_photos(folder / "photos")
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
             module.requires_grad_(False).eval()
         return editor
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Our commands show their own progress; a bar for each file would bury it."""
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()
 
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

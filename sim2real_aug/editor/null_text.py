@@ -23,11 +23,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DCon
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sim2real_aug.data.stores import one_line
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.editor import resized
+from sim2real_aug.editor.parts import IGNORED, NEEDED, load_parts
 from sim2real_aug.editor.prompt_to_prompt import TokenAlignment, align, replaced_steps, source_attention
-from sim2real_aug.editor.widen import IGNORED, NEEDED, PARTS, stochastic_scheduler
+from sim2real_aug.editor.widen import stochastic_scheduler
 from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.hub import fetch
 
@@ -299,8 +299,8 @@ def load_null_text_editor(
             raise unknown_name("setting of null-text inversion", name, names)
     chosen = NullTextSettings(**settings)
     folder = fetch(path, NEEDED, IGNORED)
-    parts = {name: _load(folder, name, kind) for name, kind in PARTS.items()}
-    scheduler = stochastic_scheduler(_load(folder, "scheduler", DDIMScheduler).config)
+    parts = load_parts(folder, "a Stable Diffusion checkpoint")
+    scheduler = stochastic_scheduler(parts.pop("scheduler").config)
     try:
         editor = NullTextEditor(**parts, scheduler=scheduler, settings=chosen)
     except BadInput as error:
@@ -308,14 +308,3 @@ def load_null_text_editor(
     for module in (editor.vae, editor.text_encoder, editor.unet):
         module.requires_grad_(False).eval()  # no gradients but the null text's
     return editor
-
-
-def _load(folder: Path, name: str, kind: Any) -> Any:
-    if not (folder / name).is_dir():
-        raise BadInput(f"{folder} is not a Stable Diffusion checkpoint: it has no folder '{name}'")
-    weights = kind not in (CLIPTokenizer, DDIMScheduler)
-    options = {"dtype": torch.float32, "use_safetensors": True} if weights else {}
-    try:
-        return kind.from_pretrained(folder / name, **options)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{folder / name} does not load: {one_line(error)}") from error

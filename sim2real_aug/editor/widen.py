@@ -10,23 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from sim2real_aug.editor.architecture import pipeline_class, read_index
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
+from sim2real_aug.editor.parts import IGNORED, NEEDED, load_parts
 from sim2real_aug.errors import BadInput
 from sim2real_aug.hub import fetch
-
-PARTS: dict[str, Any] = {
-    "vae": AutoencoderKL,
-    "text_encoder": CLIPTextModel,
-    "tokenizer": CLIPTokenizer,
-    "unet": UNet2DConditionModel,
-}
-NEEDED = ("model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors")
-IGNORED = ("safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors")
 
 
 def widen_unet(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
@@ -70,13 +61,13 @@ def from_instruct_pix2pix(
     folder = fetch(path, NEEDED, IGNORED)
     if pipeline_class(read_index(folder)) == "Editor":
         raise BadInput(f"{folder} is an editor already: load it with editor=compact editor.path={folder}")
-    parts = {name: _load(folder, name, kind) for name, kind in PARTS.items()}
+    parts = load_parts(folder, "an InstructPix2Pix checkpoint")
     latent = parts["vae"].config.latent_channels
     if parts["unet"].config.in_channels != 2 * latent:
         raise BadInput(
             f"{folder / 'unet'} takes {parts['unet'].config.in_channels} channels; InstructPix2Pix takes {2 * latent}"
         )
-    scheduler = stochastic_scheduler(DDIMScheduler.load_config(folder / "scheduler"))
+    scheduler = stochastic_scheduler(parts.pop("scheduler").config)
     return widened(parts, scheduler, image_size, gradient_checkpointing)
 
 
@@ -99,13 +90,3 @@ def widened(
         module.requires_grad_(False).eval()
     editor.set_progress_bar_config(disable=True)
     return editor
-
-
-def _load(folder: Path, name: str, kind: Any) -> Any:
-    if not (folder / name).is_dir():
-        raise BadInput(f"{folder} is not an InstructPix2Pix checkpoint: it has no folder '{name}'")
-    options = {} if kind is CLIPTokenizer else {"dtype": torch.float32, "use_safetensors": True}
-    try:
-        return kind.from_pretrained(folder / name, **options)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{folder / name} does not load: {' '.join(str(error).split())}") from error

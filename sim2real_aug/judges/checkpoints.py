@@ -6,22 +6,18 @@ Weights are read from safetensors only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer
-from transformers.utils import logging
 
 from sim2real_aug import hub
-from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput
+from sim2real_aug.loading import load_network, loaded
 
-T = TypeVar("T")
 NEEDED = ("*.json", "*.txt", "*.safetensors")  # of a repository's top folder; the rest are other formats
 
 
@@ -41,16 +37,12 @@ def load_model(kind: Any, folder: Path, model_types: Collection[str]) -> Any:
         raise BadInput(
             f"{folder} is a checkpoint of '{found}'; {kind.__name__} takes {' or '.join(model_types)}"
         )
-    options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-    model, report = _loaded(folder, lambda: kind.from_pretrained(folder, **options))
-    if missing := sorted(report["missing_keys"]):
-        raise BadInput(f"{folder} lacks {len(missing)} weights of {kind.__name__}, such as {missing[0]}")
-    return model.requires_grad_(False).eval()
+    return load_network(kind, folder).requires_grad_(False).eval()
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer beside a network. Raises BadInput where there is none."""
-    return _loaded(folder, lambda: AutoTokenizer.from_pretrained(folder))
+    return loaded(folder, lambda: AutoTokenizer.from_pretrained(folder))
 
 
 def read_json(folder: Path, *names: str) -> dict[str, Any]:
@@ -71,26 +63,3 @@ def in_batches(function: Callable[..., Tensor], batch_size: int, *tensors: Tenso
     """`function` of `tensors` (B, ...), at most `batch_size` rows at a time: a scorer gives hundreds at once."""
     parts = zip(*(tensor.split(batch_size) for tensor in tensors), strict=True)
     return torch.cat([function(*part) for part in parts])
-
-
-def _loaded(folder: Path, load: Callable[[], T]) -> T:
-    try:
-        with _quiet():
-            return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"{folder} does not load: {one_line(error)}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks: what matters of them is an error here."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS, region_of
 from sim2real_aug.errors import BadInput
+from sim2real_aug.loading import load_network
 
 COLOR_SHARE = 0.2  # of the cosine between two embeddings
 COLOR_RATES = (math.pi / 2, 2 * math.pi)  # radians a unit
@@ -129,11 +130,6 @@ def load_compact_judge(path: str | Path) -> CompactJudge:
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} is not a compact judge: it has no config.json")
-    try:
-        judge = CompactJudge.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BadInput(
-            f"{folder} does not load as a compact judge: {' '.join(str(error).split())}"
-        ) from error
+    judge: CompactJudge = load_network(CompactJudge, folder)
     judge.to(memory_format=torch.channels_last)  # three fifths of the time on a CPU
     return judge.requires_grad_(False).eval()
