@@ -7,8 +7,9 @@ Speed does not depend on the weights, so Stable Diffusion 1.5's architecture get
 
 edits: edits/s of our editor and of StableDiffusionInstructPix2PixPipeline, on the same VAE, text encoder and UNet, 20
 steps at 256 and 512 pixels, one edit at a time and a batch of them; the ratio is of network passes/s. Both run three
-passes a step: with the default scales, where s_sty is s_og, ours leaves one of its four out. The share of the peak (model FLOPs utilisation) counts the UNet's operations alone, over the whole time of an
-edit, against the best that a large matrix product reaches here in the same precision.
+passes a step: with the default scales, where s_sty is s_og, ours leaves one of its four out. The share of the peak
+(model FLOPs utilisation) counts the UNet's operations alone, over the whole time of an edit, against the best that a
+large matrix product reaches here in the same precision.
 
 rounds: two rounds of D3PO with `d3po=paper`, but for the number of conditions; the second one's time in sampling,
 judging and updating. The judge is the compact one: the published ones take longer.

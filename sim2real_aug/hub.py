@@ -5,7 +5,8 @@ With a network the hub is asked for the newest revision; without one what the ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
@@ -39,23 +40,35 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
     unknown = f"{name} is neither a folder nor, as ORG/MODEL, a model on the Hugging Face hub"
     if str(name).count("/") != 1 or str(name)[0] in "./~":
         raise BadInput(unknown)
+    options = {"allow_patterns": list(needed), "ignore_patterns": list(ignored)}
+    download = partial(snapshot_download, str(name), **options)
     try:
         if not any(isinstance(try_to_load_from_cache(str(name), file), str) for file in MARKS):
             say(f"fetching {name} from the Hugging Face hub")
-        return Path(snapshot_download(str(name), allow_patterns=list(needed), ignore_patterns=list(ignored)))
+        return Path(download())
     except GatedRepoError as error:  # before its base class
         raise BadInput(
             f"{name} is gated: accept its terms at https://huggingface.co/{name}, then run 'hf auth login'"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise BadInput(f"{unknown}; a private one asks for 'hf auth login'") from error
-    except EntryNotFoundError as error:
-        raise BadInput(
-            f"{name} is not in the cache and the Hugging Face hub cannot be reached; give the folder of a copy, or "
-            "run once with a network"
-        ) from error
+    except Exception as error:  # of the network, whichever HTTP library huggingface_hub uses these days
+        return _cached(name, download, error)
+
+
+def _cached(name: str | Path, download: Callable[..., str], failure: Exception) -> Path:
+    """The folder in the cache, which huggingface_hub looks into after some failures only."""
+    try:
+        return Path(download(local_files_only=True))
     except (OSError, ValueError) as error:
-        raise BadInput(f"{name} cannot be fetched: {one_line(error)}") from error
+        known = isinstance(failure, OSError | ValueError)
+        if known and not isinstance(failure, EntryNotFoundError):
+            raise BadInput(f"{name} cannot be fetched: {one_line(failure)}") from failure
+        reason = "" if known else f" ({type(failure).__name__}: {one_line(failure)})"
+        raise BadInput(
+            f"{name} is not in the cache and the Hugging Face hub cannot be reached{reason}; give the folder of a "
+            "copy, or run once with a network"
+        ) from error
 
 
 def require_own(name: str) -> None:

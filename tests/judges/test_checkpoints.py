@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import constants
 from transformers import CLIPModel, Dinov2Config, Dinov2Model
 
+from sim2real_aug import hub
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.checkpoints import fetch, in_batches, load_model, load_tokenizer
 from sim2real_aug.judges.depth_anything import load_depth_anything
@@ -87,8 +89,35 @@ def test_no_network_and_nothing_in_the_cache() -> None:
         load_dinov2(NAME)
 
 
-@pytest.mark.usefixtures("no_network")
-def test_no_network_and_what_the_cache_holds(cache: Path, checkpoints: Path) -> None:
+class ProxyError(Exception):
+    """As the HTTP library's own: neither an OSError nor a ValueError."""
+
+
+@pytest.fixture
+def broken_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network fails with an error of the HTTP library, before the cache is looked into."""
+    download = hub.snapshot_download
+
+    def broken(*names: str, local_files_only: bool = False, **options: Any) -> str:
+        if not local_files_only:
+            raise ProxyError("407 Proxy\nAuthentication Required")
+        return download(*names, local_files_only=True, **options)
+
+    monkeypatch.setattr(hub, "snapshot_download", broken)
+
+
+@pytest.mark.usefixtures("broken_network")
+def test_a_broken_network_and_nothing_in_the_cache() -> None:
+    reason = r"cannot be reached \(ProxyError: 407 Proxy Authentication Required\); give the folder"
+    with refusal(f"someone/dino is not in the cache and the Hugging Face hub {reason}"):
+        fetch(NAME)
+
+
+@pytest.mark.parametrize("network", ["no_network", "broken_network"])
+def test_no_network_and_what_the_cache_holds(
+    network: str, cache: Path, checkpoints: Path, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(network)
     repository = cache / "models--someone--dino"
     shutil.copytree(checkpoints / "dinov2", repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
