@@ -19,6 +19,7 @@ from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.benchmark.cache import key_of
 from sim2real_aug.benchmark.samples import Edit
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.coding import latent_stride, nearest_size
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.null_text import load_null_text_editor
 from sim2real_aug.editor.parts import IGNORED, NEEDED
@@ -27,7 +28,6 @@ from sim2real_aug.hub import fetch
 from sim2real_aug.seeding import torch_generator
 
 Frames = NDArray[np.uint8]
-SIDE_MULTIPLE = 8  # of Stable Diffusion's autoencoder
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,17 @@ class InstructPix2Pix:
 
     def __call__(self, request: Request) -> Frames:
         images = to_images(request.images)
-        size = tuple(images.shape[-2:])
-        nearest = tuple(max(round(side / SIDE_MULTIPLE), 1) * SIDE_MULTIPLE for side in size)
+        height, width = images.shape[-2:]
         scale = request.image_guidance_scale
         edits: torch.Tensor = self.pipeline(
             prompt=[request.edit.instruction + self.suffix] * len(images),
-            image=resized(images, nearest),
+            image=resized(images, nearest_size(height, width, latent_stride(self.pipeline.vae))),
             image_guidance_scale=self.image_guidance_scale if scale is None else scale,
             generator=[torch_generator(request.seed, "noise") for _ in images],
             output_type="pt",
             **self.settings,
         ).images
-        return to_frames(resized(edits.cpu(), size))
+        return to_frames(resized(edits.cpu(), (height, width)))
 
 
 class NullTextInversion:

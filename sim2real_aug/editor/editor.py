@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
+from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
@@ -140,7 +141,7 @@ class Editor(DiffusionPipeline):
     @property
     def latent_stride(self) -> int:
         """Pixels a side of one latent."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return latent_stride(self.vae)
 
     @property
     def size_multiple(self) -> int:
@@ -149,8 +150,7 @@ class Editor(DiffusionPipeline):
 
     def nearest_size(self, height: int, width: int) -> tuple[int, int]:
         """The size nearest to an image's that the editor can edit at."""
-        m = self.size_multiple
-        return max(m, (height + m // 2) // m * m), max(m, (width + m // 2) // m * m)
+        return nearest_size(height, width, self.size_multiple)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """E(I): the mode of the VAE's posterior, unscaled, (B, C, h, w). Raises BadInput for an unfit size."""
@@ -163,14 +163,7 @@ class Editor(DiffusionPipeline):
 
     def encode_text(self, instructions: list[str]) -> Tensor:
         """The text encoder's last hidden states, (B, L, D)."""
-        tokens = self.tokenizer(
-            instructions,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+        return encode_texts(self.tokenizer, self.text_encoder, instructions)
 
     def condition(self, source: Tensor, style: Tensor, instructions: str | list[str]) -> Conditioning:
         """Encode source images and visual prompts (B, 3, H, W) and one instruction for all or one each.
@@ -189,8 +182,7 @@ class Editor(DiffusionPipeline):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]."""
-        images = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
-        return (images.float() / 2 + 0.5).clamp(0, 1)
+        return decode_latents(self.vae, latents)
 
     def predict(
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales

@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DCon
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.editor import resized
 from sim2real_aug.editor.parts import IGNORED, NEEDED, load_parts
@@ -97,9 +98,8 @@ class NullTextEditor(DiffusionPipeline):
 
     @property
     def size_multiple(self) -> int:
-        """An image's sides must be multiples of this for the VAE and the UNet to halve and double them."""
-        halvings = len(self.vae.config.block_out_channels) + len(self.unet.config.block_out_channels) - 2
-        return int(2**halvings)
+        """An image's sides must be multiples of this."""
+        return latent_stride(self.vae)
 
     @torch.no_grad()
     def edit(self, images: Tensor, source_captions: list[str], target_captions: list[str]) -> Tensor:
@@ -110,14 +110,13 @@ class NullTextEditor(DiffusionPipeline):
         BadInput that lists what does not fit.
         """
         require_images(images, source_captions, target_captions)
-        multiple, size = self.size_multiple, tuple(images.shape[-2:])
-        nearest = tuple(max(multiple, (side + multiple // 2) // multiple * multiple) for side in size)
-        fitting = resized(images.to(self.device), nearest)
+        height, width = images.shape[-2:]
+        fitting = resized(images.to(self.device), nearest_size(height, width, self.size_multiple))
         edits = [
             self.edit_one(image[None], source, target)
             for image, source, target in zip(fitting, source_captions, target_captions, strict=True)
         ]
-        return resized(torch.cat(edits), size) if edits else images
+        return resized(torch.cat(edits), (height, width)) if edits else images
 
     @torch.no_grad()
     def edit_one(self, image: Tensor, source_caption: str, target_caption: str) -> Tensor:
@@ -135,16 +134,11 @@ class NullTextEditor(DiffusionPipeline):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (1, C, h, w) to an image (1, 3, H, W) in [0, 1]."""
-        image = self.vae.decode(latents.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
-        return (image.float() / 2 + 0.5).clamp(0, 1)
+        return decode_latents(self.vae, latents)
 
     def encode_text(self, captions: list[str]) -> Tensor:
         """The text encoder's last hidden states, (B, L, D)."""
-        length = self.tokenizer.model_max_length
-        tokens = self.tokenizer(
-            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
-        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
+        return encode_texts(self.tokenizer, self.text_encoder, captions)
 
     def predict(self, latents: Tensor, t: Tensor, text: Tensor) -> Tensor:
         """The UNet's output (B, C, h, w), float32, for latents (B, C, h, w) and text (B, L, D)."""
