@@ -5,8 +5,6 @@ Legend: an image is (H, W, 3) uint8 RGB.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,26 +13,31 @@ from sim2real_aug.benchmark.cache import key_of
 from sim2real_aug.benchmark.material import Material, Sample
 from sim2real_aug.benchmark.measures import identity_of
 from sim2real_aug.benchmark.samples import Frame, content_hash
-from sim2real_aug.config import make
 from sim2real_aug.editor.editor import to_images
+from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import SegmentationJudge
 
 
 class Masks:
-    """Found by segmentation, each once; in a photo that has an outline of its owner's, by that. node: of the judge."""
+    """Found by segmentation, each once; in a photo that has an outline of its owner's, by that.
 
-    def __init__(self, node: Any, material: Material) -> None:
-        self.judge: SegmentationJudge = make(node)
-        if isinstance(self.judge, torch.nn.Module):
-            self.judge.to(material.device)
-        self.identity, self.material = identity_of(self.judge), material
+    judge: moves to the material's device when it is first asked; None where it failed to load.
+    """
+
+    def __init__(self, judge: SegmentationJudge | None, material: Material) -> None:
+        self.judge, self.material = judge, material
+        self.identity = None if judge is None else identity_of(judge)
 
     def of_image(self, image: Frame, phrase: str | None) -> NDArray[np.bool_]:
-        """(H, W) bool; all True where there is no phrase."""
+        """(H, W) bool; all True where there is no phrase. Raises BadInput where a judge is needed and there is none."""
         if phrase is None:
             return np.ones(image.shape[:2], bool)
         key, images = key_of(self.identity, phrase, content_hash(image)), self.material.images
         if key not in images:
+            if self.judge is None:
+                raise BadInput(f"'{phrase}' cannot be found: the segmentation failed")
+            if isinstance(self.judge, torch.nn.Module):
+                self.judge.to(self.material.device)
             found = self.judge.segment(to_images(image[None], self.material.device), phrase)
             images.write_mask(key, found[0].cpu().numpy())
         return images.read_mask(key)

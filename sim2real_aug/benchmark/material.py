@@ -20,7 +20,7 @@ from sim2real_aug.benchmark.samples import (
     read_tasks,
 )
 from sim2real_aug.config import settings
-from sim2real_aug.devices import resolve_device
+from sim2real_aug.devices import resolve_device, resolve_precision
 from sim2real_aug.progress import progress
 
 
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Material:
-    """All that rows and measures share."""
+    """All that rows and measures share. precision: of the rows' networks, fp32 or bf16; the judges' are float32."""
 
     sources: Sources
     samples: Sequence[Sample]
@@ -53,10 +53,13 @@ class Material:
     seed: int
     device: str
     batch_size: int
+    precision: str
 
 
 def read_material(config: DictConfig, place: str | Path, photos: Path | None, cache: Path) -> Material:
     """Images, photos and edits of a configuration, all of them read once."""
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
     sources = open_sources(place, config.images, config.image_size, config.bayer)
     edits = {str(name): settings(Edit, node, f"edits.{name}") for name, node in config.edits.items()}
     size = config.image_size or min(sources.load(0).shape[:2])
@@ -67,9 +70,8 @@ def read_material(config: DictConfig, place: str | Path, photos: Path | None, ca
             image = sources.load(number)
             samples += [_sample(task, number, image, config.seed) for task in tasks]
             bar.advance()
-    device = str(resolve_device(config.device))
     images = Images(cache / "images")
-    return Material(sources, samples, images, cache / "scores", config.seed, device, config.batch_size)
+    return Material(sources, samples, images, cache / "scores", config.seed, str(device), config.batch_size, precision)
 
 
 def _sample(task: Task, number: int, image: Frame, seed: int) -> Sample:

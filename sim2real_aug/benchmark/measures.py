@@ -38,9 +38,11 @@ class Seen:
 
 
 class Measure(Protocol):
-    """identity: of the judges' weights and settings, so that figures are kept by it."""
+    """identity: of the judges' weights and settings, so that figures are kept by it. needs_masks: whether a figure
+    depends on where the regions are; else `Seen`'s masks are all True."""
 
     identity: str
+    needs_masks: bool
 
     def __call__(self, seen: Seen) -> dict[str, Tensor]:
         """A figure (B,) of each edit by the column's name; NaN where it is not defined."""
@@ -48,6 +50,8 @@ class Measure(Protocol):
 
 class Preservation:
     """What an edit kept: Depth_out, Depth_all and L2_out."""
+
+    needs_masks = True
 
     def __init__(self, depth: DepthJudge, device: str = "cpu") -> None:
         self.judge, self.identity = _placed(depth, device), identity_of(depth)
@@ -64,6 +68,8 @@ class Preservation:
 class Style:
     """STY_in, the mean over `encoders`."""
 
+    needs_masks = True
+
     def __init__(self, encoders: Mapping[str, EmbeddingJudge], device: str = "cpu") -> None:
         self.encoders = [_placed(encoder, device) for _, encoder in sorted(encoders.items())]
         self.identity = key_of([identity_of(encoder) for encoder in self.encoders])
@@ -75,6 +81,8 @@ class Style:
 
 class TextAnswer:
     """How well an edit fits its target caption, by one scorer; higher is better. name: the column."""
+
+    needs_masks = False
 
     def __init__(self, name: str, scorer: TextScorer, device: str = "cpu") -> None:
         self.name, self.scorer, self.identity = name, _placed(scorer, device), identity_of(scorer)

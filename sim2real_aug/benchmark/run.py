@@ -2,9 +2,9 @@
 
     sim2real-aug benchmark IMAGES --photos DIR --out runs/benchmark
 
-One row or measure is in memory at a time. What fails, a checkpoint that is not there for instance, is said and left
-out of the table; the others go on. Edits and figures are kept by what they were made of (`cache`): the same command
-continues an interrupted one, and with another row, edit or measure only that is made.
+One editor or measure is in memory at a time, beside what finds the regions. What fails, a checkpoint that is not there
+for instance, is said and left out of the table; the others go on. Edits and figures are kept by what they were made of
+(`cache`): the same command continues an interrupted one, and with another row, edit or measure only that is made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from sim2real_aug.benchmark.rows import Request, RowEditor
 from sim2real_aug.benchmark.table import Result, write_tables
 from sim2real_aug.config import make
 from sim2real_aug.data.stores import one_line
+from sim2real_aug.devices import autocast, memory_advice
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.progress import progress, say
@@ -46,6 +47,7 @@ class Variant:
         return self.row if self.scale is None else f"{self.row}, s_I {self.scale:g}"
 
 
+T = TypeVar("T")
 Edited = dict[Variant, dict[str, Sample]]  # of each variant, its samples by the keys of their edits
 
 
@@ -60,15 +62,16 @@ def run_benchmark(
     variants = variants_of(config)
     material = read_material(config, place, photos, run.path / "cache")
     failures: dict[str, str] = {}
+    segmenter = _surviving("segmentation", failures, partial(make, config.segmentation))
+    masks = Masks(segmenter, material)
     edited: Edited = {}
     for row, node in config.rows.items():
         own = [variant for variant in variants if variant.row == row]
-        edited |= _surviving(f"row {row}", failures, partial(edit_row, node, own, material))
+        edited |= edit_row(node, own, material, failures)
     figures: dict[str, dict[str, float]] = {}
-    masks = Masks(config.segmentation, material)
     for name, node in config.measures.items() if edited else ():
         work = partial(judge_edits, name, node, edited, masks, material)
-        for key, values in _surviving(f"measure {name}", failures, work).items():
+        for key, values in (_surviving(f"measure {name}", failures, work) or {}).items():
             figures[key] = figures.get(key, {}) | values
     if not figures:
         raise BadInput("nothing could be measured: " + "; ".join(": ".join(why) for why in failures.items()))
@@ -96,23 +99,56 @@ def variants_of(config: DictConfig) -> list[Variant]:
     return [*(Variant(str(row)) for row in config.rows), *swept]
 
 
-def edit_row(node: DictConfig, variants: Sequence[Variant], material: Material) -> Edited:
-    """The samples of each variant by the key of their edits, which are made where they are not there yet."""
-    editor: RowEditor = make(node, device=material.device)
-    edited = {}
-    for variant in variants:
-        by_key = {
-            key_of(editor.identity, variant.scale, sample.made_from): sample for sample in material.samples
-        }
-        missing = {key: sample for key, sample in by_key.items() if key not in material.images}
-        with progress(f"edit: {variant}", len(by_key), len(by_key) - len(missing), "images") as bar:
-            for keys in _batches(missing, editor.batch_size):
+def edit_row(
+    node: DictConfig, variants: Sequence[Variant], material: Material, failures: dict[str, str]
+) -> Edited:
+    """The samples of each variant by the keys of their edits; a variant that fails is left out, the others stand."""
+    name = f"row {variants[0].row}"
+    edited: Edited = {variant: {} for variant in variants}
+    parts = _surviving(name, failures, partial(parts_of, node, material.samples))
+    for part, samples in parts or ():
+        editor = _surviving(name, failures, partial(make, part, device=material.device))
+        for variant in list(edited):
+            work = partial(edit_samples, editor, variant, samples, material)
+            made = None if editor is None else _surviving(f"row {variant}", failures, work)
+            if made is None:
+                del edited[variant]
+            else:
+                edited[variant] |= made
+    return edited if parts else {}
+
+
+def parts_of(node: DictConfig, samples: Sequence[Sample]) -> list[tuple[DictConfig, list[Sample]]]:
+    """The editors that make a row, each with its samples: one, or one of each edit where `path` is a mapping.
+
+    Raises BadInput for edits that the mapping lacks.
+    """
+    if not OmegaConf.is_dict(node.get("path")):
+        return [(node, list(samples))]
+    names = dict.fromkeys(sample.task.name for sample in samples)
+    if lacking := [name for name in names if name not in node.path]:
+        raise BadInput(f"path gives no editor for {', '.join(lacking)}; it has {', '.join(map(str, node.path))}")
+    return [
+        (OmegaConf.merge(node, {"path": None}, {"path": node.path[name]}), [s for s in samples if s.task.name == name])
+        for name in names
+    ]
+
+
+def edit_samples(
+    editor: RowEditor, variant: Variant, samples: Sequence[Sample], material: Material
+) -> dict[str, Sample]:
+    """The samples by the keys of their edits, which are made where they are not there yet."""
+    entered = () if material.precision == "fp32" else (material.precision,)
+    by_key = {key_of(editor.identity, variant.scale, sample.made_from, *entered): sample for sample in samples}
+    missing = {key: sample for key, sample in by_key.items() if key not in material.images}
+    with progress(f"edit: {variant}", len(by_key), len(by_key) - len(missing), "images") as bar:
+        for keys in _batches(missing, editor.batch_size):
+            with memory_advice(f"rows.{variant.row}.batch_size", editor.batch_size):
                 edits = _edit(editor, [missing[key] for key in keys], variant, material)
-                for key, edit in zip(keys, edits, strict=True):
-                    material.images.write(key, edit)
-                bar.advance(len(keys))
-        edited[variant] = by_key
-    return edited
+            for key, edit in zip(keys, edits, strict=True):
+                material.images.write(key, edit)
+            bar.advance(len(keys))
+    return by_key
 
 
 def _edit(
@@ -120,7 +156,8 @@ def _edit(
 ) -> NDArray[np.uint8]:
     task, photo = samples[0].task, samples[0].photo
     images = np.stack([material.sources.load(sample.source) for sample in samples])
-    return editor(Request(images, task.edit, task.turned(photo), material.seed, variant.scale))
+    with autocast(torch.device(material.device), material.precision):
+        return editor(Request(images, task.edit, task.turned(photo), material.seed, variant.scale))
 
 
 def _batches(samples: dict[str, Sample], size: int) -> Iterator[list[str]]:
@@ -138,39 +175,41 @@ def judge_edits(
     """One measure's figures of every edit, by its key."""
     measure: Measure = make(node, device=material.device)
     by_key = {key: sample for samples in edited.values() for key, sample in samples.items()}
-    figures = Figures(material.scores / f"{name}-{key_of(measure.identity, masks.identity)}.jsonl")
+    regions = masks if measure.needs_masks else None
+    found_by = masks.identity if measure.needs_masks else None
+    figures = Figures(material.scores / f"{name}-{key_of(measure.identity, found_by)}.jsonl")
     kept_by = {key: key_of(key, sample.judged_by) for key, sample in by_key.items()}
     missing = {key: sample for key, sample in by_key.items() if kept_by[key] not in figures.known}
     with progress(f"measure: {name}", len(by_key), len(by_key) - len(missing), "edits") as bar:
         for keys in _batches(missing, material.batch_size):
-            seen = _seen([missing[key] for key in keys], keys, masks, material).to(material.device)
-            columns = {metric: values.cpu().tolist() for metric, values in measure(seen).items()}
+            with memory_advice("batch_size", material.batch_size):
+                seen = _seen([missing[key] for key in keys], keys, regions, material).to(material.device)
+                columns = {metric: values.cpu().tolist() for metric, values in measure(seen).items()}
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             figures.add({kept_by[key]: row for key, row in zip(keys, rows, strict=True)})
             bar.advance(len(keys))
     return {key: figures.known[kept_by[key]] for key in by_key}
 
 
-def _seen(samples: Sequence[Sample], keys: Sequence[str], masks: Masks, material: Material) -> Seen:
+def _seen(samples: Sequence[Sample], keys: Sequence[str], masks: Masks | None, material: Material) -> Seen:
+    """masks: None where nothing is asked of them; they are all True then."""
     images = [material.sources.load(sample.source) for sample in samples]
     task, photo = samples[0].task, samples[0].photo
-    inside = np.stack([masks.of_image(image, task.edit.region) for image in images])
     photos = to_images(task.photos.images[photo : photo + 1]).expand(len(samples), -1, -1, -1)
-    return Seen(
-        to_images(np.stack(images)),
-        to_images(np.stack([material.images.read(key) for key in keys])),
-        torch.from_numpy(inside),
-        photos,
-        torch.from_numpy(masks.of_photo(samples[0]))[None].expand(len(samples), -1, -1),
-        [task.edit.target_caption] * len(samples),
-    )
+    source = to_images(np.stack(images))
+    inside, photo_inside = torch.ones_like(source[:, 0]).bool(), torch.ones_like(photos[:, 0]).bool()
+    if masks is not None:
+        inside = torch.from_numpy(np.stack([masks.of_image(image, task.edit.region) for image in images]))
+        photo_inside = torch.from_numpy(masks.of_photo(samples[0]))[None].expand(len(samples), -1, -1)
+    edits = to_images(np.stack([material.images.read(key) for key in keys]))
+    return Seen(source, edits, inside, photos, photo_inside, [task.edit.target_caption] * len(samples))
 
 
-def _surviving(name: str, failures: dict[str, str], work: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
-    """What `work` gives; nothing, said and recorded, where it fails: an editor or a judge may raise anything."""
+def _surviving(name: str, failures: dict[str, str], work: Callable[[], T]) -> T | None:
+    """What `work` gives; None, said and recorded, where it fails: an editor or a judge may raise anything."""
     try:
         return work()
     except Exception as error:
         failures[name] = one_line(error)
         say(f"{name} failed and is left out: {failures[name]}")
-        return {}
+        return None

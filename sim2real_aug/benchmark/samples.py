@@ -22,6 +22,7 @@ from sim2real_aug.data.photos import PhotoSet, load_photos
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.stores import is_store
 from sim2real_aug.errors import BadInput
+from sim2real_aug.progress import say
 
 Frame = NDArray[np.uint8]
 
@@ -123,11 +124,20 @@ class Task:
 
 
 def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int) -> list[Task]:
-    """A task for each edit, its photos at `size` pixels a side. Raises BadInput for an edit that has none."""
-    tasks = []
+    """A task for each edit, its photos at `size` pixels a side.
+
+    They are in the folder that the edit names, else in that of the edit's name in `photos`, else in `photos` itself.
+    Says which edits share a folder. Raises BadInput for an edit that has none.
+    """
+    folders: dict[str, Path] = {}
     for name, edit in edits.items():
-        folder = edit.photos or photos
-        if folder is None:
+        if edit.photos is None and photos is None:
             raise BadInput(f"the edit '{name}' has no photos: give --photos, or edits.{name}.photos")
-        tasks.append(Task(name, edit, load_photos(folder, size)))
-    return tasks
+        folder = Path(edit.photos or photos or "")
+        own = folder / name
+        folders[name] = own if edit.photos is None and own.is_dir() else folder
+    for folder in dict.fromkeys(folders.values()):
+        sharing = [name for name in edits if folders[name] == folder]
+        if len(sharing) > 1:
+            say(f"{', '.join(sharing)} take after the same photos, {folder}; one's own would be {folder / 'NAME'}")
+    return [Task(name, edit, load_photos(folders[name], size)) for name, edit in edits.items()]

@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DCon
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sim2real_aug.devices import autocast
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.editor import resized
@@ -122,8 +123,9 @@ class NullTextEditor(DiffusionPipeline):
     def edit_one(self, image: Tensor, source_caption: str, target_caption: str) -> Tensor:
         """The edit of one image, (1, 3, H, W), whose sides fit."""
         texts = self.encode_text([source_caption, target_caption])
-        pivots = self.invert(self.encode_image(image), texts[:1])
-        null_texts = self.fit_null_texts(pivots, texts[:1])
+        with autocast(self.device, "fp32"):  # whatever is entered outside: bf16 has no digits for the fit
+            pivots = self.invert(self.encode_image(image), texts[:1].float())
+            null_texts = self.fit_null_texts(pivots, texts[:1].float())
         alignment = align(self.tokenizer, source_caption, target_caption, self.device)
         return self.decode(self.sample(pivots[-1], texts, null_texts, alignment)[1:])
 

@@ -3,19 +3,24 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from sim2real_aug.benchmark.run import run_benchmark
-from sim2real_aug.benchmark.samples import content_hash, open_sources
+from sim2real_aug.benchmark.samples import Edit, content_hash, open_sources, read_tasks
 from sim2real_aug.cli.app import run as command_line
 from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.editor.editor import Editor
+from sim2real_aug.editor.null_text import NullTextEditor
 from sim2real_aug.errors import BadInput
 
 from ..judges.tiny_words import save_clip_with_words
@@ -130,6 +135,107 @@ def test_a_row_that_fails_is_named_and_the_others_stand(images: Path, photos: Pa
     assert set(summary["failures"]) == {"row lost"}
     assert "neither a folder nor" in summary["failures"]["row lost"]
     assert set(table(tmp_path / "run")) == {"reinhard"}
+
+
+def test_a_scale_that_fails_leaves_the_row_as_it_is(images: Path, photos: Path, tmp_path: Path):
+    asked = config(transfers("reinhard"), "sweep.rows=[reinhard]", "sweep.image_guidance_scales=[1.2]")
+    summary = run_benchmark(asked, images, photos, tmp_path / "run")
+    assert set(summary["failures"]) == {"row reinhard, s_I 1.2"}
+    assert set(table(tmp_path / "run")) == {"reinhard"}
+
+
+def test_memory_that_ends_is_a_failure_with_the_batch_size_to_try(
+    images: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def ends(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    rows = {**transfers("reinhard"), "large": {"_target_": PIX2PIX, "path": "none"}}
+    monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.__init__", lambda row, *_, **__: None)
+    monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.__call__", ends)
+    monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.identity", "x", raising=False)
+    monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.batch_size", 4, raising=False)
+    monkeypatch.setattr("sim2real_aug.benchmark.measures.Style.__call__", ends)
+    failures = run_benchmark(config(rows), images, photos, tmp_path / "run")["failures"]
+    assert "ran out with rows.large.batch_size=4; try rows.large.batch_size=2 " in failures["row large"]
+    assert "ran out with batch_size=16; try batch_size=8 " in failures["measure style"]
+    assert set(failures) == {"row large", "measure style"}
+
+
+def test_a_segmentation_that_does_not_load_fails_what_needs_regions(
+    checkpoints: Path, images: Path, photos: Path, tmp_path: Path
+):
+    asked = config(transfers("reinhard"), "edits.realistic.region=table")
+    asked.segmentation = {"_target_": "sim2real_aug.judges.load_judge", "path": str(tmp_path / "none")}
+    scorer = {"_target_": "sim2real_aug.judges.clip_text.load_clip_text", "name": str(checkpoints / "clip")}
+    asked.measures = {**asked.measures, "text": {"_target_": ANSWER, "name": "CLIP_txt", "scorer": scorer}}
+    summary = run_benchmark(asked, images, photos, tmp_path / "run")
+    assert set(summary["failures"]) == {"segmentation", "measure preservation", "measure style"}
+    assert "'table' cannot be found: the segmentation failed" in summary["failures"]["measure style"]
+    assert set(table(tmp_path / "run")["reinhard"]) == {"CLIP_txt"}
+
+
+def test_a_row_may_have_an_editor_for_each_edit(checkpoints: Path, images: Path, photos: Path, tmp_path: Path):
+    build_editor(seed=1).save_pretrained(tmp_path / "other")
+    shutil.copytree(photos, photos / "second")
+    rows = {"ours": {"_target_": "sim2real_aug.benchmark.rows.Specialist", "path": str(checkpoints / "ours")}}
+    second = "+edits.second={instruction: a, source_caption: a, target_caption: a}"
+    place = {"realistic": str(checkpoints / "ours"), "second": str(tmp_path / "other")}
+    figures = {}
+    for name, path in (("one", place["realistic"]), ("each", place)):
+        asked = config(rows, second)
+        asked.rows.ours.path = path
+        run_benchmark(asked, images, photos, tmp_path / name)
+        lines = json.loads((tmp_path / name / "table.json").read_text())
+        figures[name] = {line["edit"]: line["figures"]["STY_in"]["value"] for line in lines}
+    assert figures["one"]["realistic"] == figures["each"]["realistic"]
+    assert figures["one"]["second"] != figures["each"]["second"]
+    asked.rows.ours.path = {"realistic": place["realistic"]}
+    with pytest.raises(BadInput, match="row ours: path gives no editor for second; it has realistic"):
+        run_benchmark(asked, images, photos, tmp_path / "lacking")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_networks_run_in_the_precision_that_is_asked_for(
+    precision: str, checkpoints: Path, images: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    entered: dict[str, set[bool]] = {"predict": set(), "fit_null_texts": set(), "sample": set()}
+    for kind, name in ((Editor, "predict"), (NullTextEditor, "fit_null_texts"), (NullTextEditor, "sample")):
+
+        def recorded(*words: Any, own: Any, name: str) -> Any:
+            entered[name].add(torch.is_autocast_enabled("cpu"))
+            return own(*words)
+
+        monkeypatch.setattr(kind, name, partialmethod(recorded, own=getattr(kind, name), name=name))
+    rows = {row: node for row, node in five_editors(checkpoints).items() if row in ("NTI-P2P", "ours")}
+    asked = config(rows, "images=1", f"precision={precision}")
+    assert run_benchmark(asked, images, photos, tmp_path / "run")["failures"] == {}
+    half = precision == "bf16"
+    assert entered == {"predict": {half}, "fit_null_texts": {False}, "sample": {half}}
+
+
+def test_edits_of_another_precision_are_others(checkpoints: Path, images: Path, photos: Path, tmp_path: Path):
+    rows = {"ours": five_editors(checkpoints)["ours"]}
+    for precision in ("fp32", "bf16", "fp32"):
+        run_benchmark(config(rows, "images=1", f"precision={precision}"), images, photos, tmp_path / "run")
+    assert len(list((tmp_path / "run" / "cache" / "images").iterdir())) == 2
+
+
+def test_photos_are_those_of_the_edits_name_where_there_are(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(tmp_path / "own.png")
+    for folder in (photos / "snow", tmp_path / "elsewhere"):
+        folder.mkdir()
+        shutil.copy(tmp_path / "own.png", folder)
+    edit = Edit("a", "b", "c")
+    edits = {"sand": edit, "snow": edit, "mud": edit, "ice": replace(edit, photos=str(tmp_path / "elsewhere"))}
+    tasks = {task.name: task.photos.names for task in read_tasks(edits, photos, 8)}
+    assert tasks["snow"] == tasks["ice"] == ("own.png",)
+    assert tasks["sand"] == tasks["mud"] == ("dark.jpg", "light.jpg")
+    said = capsys.readouterr().err
+    assert f"sand, mud take after the same photos, {photos}; " in said
+    assert "ice" not in said
 
 
 def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Path, tmp_path: Path):
