@@ -47,6 +47,8 @@ def loaded(place: Path, load: Callable[[], T]) -> T:
     try:
         with quiet():
             return load()
+    except BadInput:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = one_line(error).split(" If you want")[0]  # diffusers' advice is for its API
         raise BadInput(f"{place} does not load: {reason}") from error

@@ -6,6 +6,7 @@ Legend: B images; images (B, H, W, 3) uint8 RGB of one size; photos (P, S, S, 3)
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +23,14 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.coding import latent_stride, nearest_size
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.null_text import load_null_text_editor
-from sim2real_aug.editor.parts import IGNORED, NEEDED
+from sim2real_aug.editor.parts import IGNORED, NEEDED, PARTS, load_parts
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.hub import fetch
+from sim2real_aug.loading import loaded
 from sim2real_aug.seeding import torch_generator
 
 Frames = NDArray[np.uint8]
+WITHOUT = {"safety_checker": None, "feature_extractor": None, "image_encoder": None, "requires_safety_checker": False}
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,11 @@ class Specialist:
 
 
 class InstructPix2Pix:
-    """A checkpoint of InstructPix2Pix's layout by hub name or folder, edited by diffusers' own pipeline.
+    """A checkpoint of InstructPix2Pix's layout by hub name or folder, or a single file, edited by diffusers' pipeline.
 
     MagicBrush says on the hub that it is a StableDiffusionPipeline: the class is named here. suffix: what is added to
-    an instruction; HIVE's conditional checkpoints want ", image quality is five out of five".
+    an instruction; HIVE's conditional checkpoints want ", image quality is five out of five". architecture: hub name
+    or folder of what a single file, .safetensors or .ckpt, lacks: the parts' configurations and the tokenizer.
     """
 
     def __init__(
@@ -90,12 +94,13 @@ class InstructPix2Pix:
         guidance_scale: float = 7.5,
         image_guidance_scale: float = 1.5,
         suffix: str = "",
+        architecture: str = "timbrooks/instruct-pix2pix",
         batch_size: int = 4,
         device: str = "cpu",
     ) -> None:
         self.settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         self.image_guidance_scale, self.suffix, self.batch_size = image_guidance_scale, suffix, batch_size
-        self.pipeline = _load_pipeline(path).to(device)
+        self.pipeline = _load_pipeline(path, architecture).to(device)
         weights = weights_hash(self.pipeline.components)
         self.identity = key_of(weights, self.settings, image_guidance_scale, suffix)
 
@@ -150,18 +155,33 @@ class ColorTransfer:
         return self.transfer(request.images, request.photos)
 
 
-def _load_pipeline(path: str | Path) -> Any:
-    folder = fetch(path, NEEDED, IGNORED)
-    nothing = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
-    try:
-        pipeline = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            folder, use_safetensors=True, requires_safety_checker=False, **nothing
-        )
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{folder} is not a checkpoint of InstructPix2Pix's layout: {reason}") from error
+def _load_pipeline(path: str, architecture: str) -> Any:
+    file = Path(path).expanduser()
+    single = file.is_file()
+    place = file if single else fetch(path, NEEDED, IGNORED)
+    pipeline = loaded(place, partial(_read_file, file, architecture) if single else partial(_read_folder, place))
     found, expected = pipeline.unet.config.in_channels, 2 * pipeline.vae.config.latent_channels
     if found != expected:
-        raise BadInput(f"{folder}/unet takes {found} channels; InstructPix2Pix takes {expected}")
+        raise BadInput(f"the UNet of {place} takes {found} channels; InstructPix2Pix takes {expected}")
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _read_folder(folder: Path) -> Any:
+    trained = {name: kind for name, kind in PARTS.items() if name != "scheduler"}  # it is the checkpoint's own kind
+    parts = load_parts(folder, "a checkpoint of InstructPix2Pix's layout", trained)
+    return StableDiffusionInstructPix2PixPipeline.from_pretrained(folder, **parts, **WITHOUT)
+
+
+def _read_file(file: Path, architecture: str) -> Any:
+    folder = fetch(architecture, [pattern for pattern in NEEDED if "safetensors" not in pattern], IGNORED)
+    lacks = BadInput(f"{file} lacks weights of the networks that {folder} describes")
+    try:
+        pipeline = StableDiffusionInstructPix2PixPipeline.from_single_file(
+            str(file), config=str(folder), local_files_only=True, **WITHOUT
+        )
+    except NotImplementedError as error:  # a weight without a value cannot be moved
+        raise lacks from error
+    if any(each.is_meta for name in ("unet", "vae", "text_encoder") for each in getattr(pipeline, name).parameters()):
+        raise lacks
     return pipeline

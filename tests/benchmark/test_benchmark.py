@@ -13,6 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from sim2real_aug.benchmark.run import run_benchmark
 from sim2real_aug.benchmark.samples import Edit, content_hash, open_sources, read_tasks
@@ -24,6 +25,7 @@ from sim2real_aug.editor.null_text import NullTextEditor
 from sim2real_aug.errors import BadInput
 
 from ..judges.tiny_words import save_clip_with_words
+from ..single_file import write_single_file
 from ..tiny_editor import build_editor
 from ..tiny_pix2pix import instruct_pix2pix
 
@@ -127,6 +129,27 @@ def test_all_five_editors_of_the_paper(checkpoints: Path, images: Path, photos: 
     assert (out / "trade-off.png").is_file()
     lines = list(csv.DictReader((out / "table.csv").open()))
     assert {line["editor"] for line in lines} == set(found)
+
+
+def test_a_single_file_is_the_folder_that_it_was_made_of(
+    checkpoints: Path, images: Path, photos: Path, tmp_path: Path
+):
+    file, folder = tmp_path / "hive.safetensors", str(checkpoints / "instruct-pix2pix")
+    write_single_file(instruct_pix2pix(), file)
+    weights = load_file(file)
+    torch.save({"state_dict": weights, "global_step": 3}, tmp_path / "hive.ckpt")
+    for part in ("model.diffusion_model.out.2.bias", "cond_stage_model.transformer.text_model.final_layer_norm.bias"):
+        save_file({name: each for name, each in weights.items() if name != part}, tmp_path / f"{part[:4]}.safetensors")
+    files = ("hive.safetensors", "hive.ckpt", "mode.safetensors", "cond.safetensors")
+    places = {"folder": folder, **{name: str(tmp_path / name) for name in files}}
+    brief = {"_target_": PIX2PIX, "num_inference_steps": 2, "architecture": folder}
+    rows = {name: {**brief, "path": path} for name, path in places.items()}
+    out = tmp_path / "run"
+    failures = run_benchmark(config(rows, "images=1"), images, photos, out)["failures"]
+    assert table(out)["folder"] == table(out)["hive.safetensors"] == table(out)["hive.ckpt"]
+    assert set(failures) == {"row mode.safetensors", "row cond.safetensors"}
+    for reason in failures.values():
+        assert f"lacks weights of the networks that {folder} describes" in reason
 
 
 def test_a_row_that_fails_is_named_and_the_others_stand(images: Path, photos: Path, tmp_path: Path):
