@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -55,6 +57,20 @@ def frames(count: int, height: int, width: int) -> Tensor:
 def as_arrays(images: Tensor) -> list[Any]:
     """What a processor takes: (H, W, 3) uint8 each."""
     return list((images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
+
+def resized_by_pil(images: Tensor, size: tuple[int, int], resample: int) -> Tensor:
+    """(B, 3, h, w) in [0, 1], a channel at a time in float32: a processor rounds to 8 bits after resizing."""
+    height, width = size
+    channels = [Image.fromarray(channel.numpy(), "F") for channel in images.flatten(0, 1)]
+    small = [np.asarray(channel.resize((width, height), Image.Resampling(resample))) for channel in channels]
+    return torch.from_numpy(np.stack(small)).unflatten(0, images.shape[:2]).clamp(0, 1)
+
+
+def normalized(processor: Any, images: Tensor) -> Tensor:
+    """By a processor's own mean and deviation."""
+    mean, std = (torch.tensor(part)[:, None, None] for part in (processor.image_mean, processor.image_std))
+    return (images - mean) / std
 
 
 def randomize(model: torch.nn.Module) -> None:
