@@ -14,14 +14,22 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises BadInput for a device that this machine does not have."""
+    """`auto` is the GPU where there is one. Raises BadInput for a device that this machine does not have.
+
+    A GPU is only counted: a tensor would open a context on it, in each of several processes on the first.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    unavailable = BadInput(f"device '{name}' is not available here; use auto or cpu")
     try:
-        torch.empty(0, device=name)
+        device = torch.device(name)
+        if device.type != "cuda":
+            torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"device '{name}' is not available here; use auto or cpu") from error
-    return torch.device(name)
+        raise unavailable from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise unavailable
+    return device
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

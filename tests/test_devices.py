@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sim2real_aug.devices import memory_advice, resolve_precision
+from sim2real_aug.devices import memory_advice, resolve_device, resolve_precision
 from sim2real_aug.errors import BadInput, Fault
 
 # What torch 2.13 says on a GPU.
@@ -53,6 +53,21 @@ def test_other_errors_pass(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, memory_advice("batch_size", 8):
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "gpu", "cuda:x", "xpu"])
+def test_a_device_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BadInput, match=f"^device '{name}' is not available here; use auto or cpu$"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_gpu_is_found_without_a_tensor_on_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device(name) == torch.device(name)  # there is none here: a tensor would raise
 
 
 @pytest.mark.parametrize(("amx", "gpu"), [(True, False), (False, True)])
