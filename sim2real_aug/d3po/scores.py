@@ -15,9 +15,10 @@ float32 in [0, 1]; masks bool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from sim2real_aug.data.geometry import FrameGeometry
 from sim2real_aug.data.regions import REGIONS, object_phrase, region_of
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
 
+K = TypeVar("K")
 
 @dataclass(frozen=True)
 class SourceGeometry:
@@ -53,8 +55,8 @@ class Conditions:
 
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
-    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo, and the
-    judges read it once; None: all differ.
+    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo for as
+    long as a scorer lives, and the judges read it once; None: all differ.
     """
 
     source: Tensor
@@ -85,6 +87,14 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
+class PhotoReadings:
+    """What the judges read off photos, by their numbers: masks (R, H, W), and embeddings (D,) of each region."""
+
+    masks: dict[int, Tensor] = field(default_factory=dict)
+    embeddings: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by (region, photo)
+
+
+@dataclass(frozen=True)
 class JudgedScores:
     """The Scorer of the method: structural_score and semantic_score as `judge` sees them.
 
@@ -94,6 +104,7 @@ class JudgedScores:
     judge: Judge
     regions: Sequence[str]
     lambda_outside: float = 0.05
+    readings: PhotoReadings = field(default_factory=PhotoReadings, init=False, repr=False, compare=False)
 
     @torch.no_grad()
     def __call__(self, conditions: Conditions, edits: Tensor) -> Scores:
@@ -105,12 +116,20 @@ class JudgedScores:
         outside = outside_distance(source, edits, inside=source_masks.any(0))
         distances = []
         for column in range(conditions.photos.shape[1]):
-            first, place = _distinct(conditions, column)
+            numbers, first, place = _distinct(conditions, column)
             photos, given = conditions.photos[first, column], conditions.photo_masks[first, column]
-            photo_masks = self._photo_masks(photos, given)
-            distances.append(region_distance(self.judge, photos, edits, source_masks, photo_masks, place))
+            known = PhotoReadings() if conditions.photo_numbers is None else self.readings
+            read = partial(self._read_masks, photos, given)
+            photo_masks = torch.stack(_remembered(known.masks, numbers, read), dim=1)
+            distances.append(
+                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, numbers, known)
+            )
         semantic = torch.stack(distances).mean(0)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
+
+    def _read_masks(self, photos: Tensor, given: Tensor, rows: slice) -> Tensor:
+        """As `_photo_masks`, of some of the photos, photo by photo: (C, R, H, W)."""
+        return self._photo_masks(photos[rows], given[rows]).transpose(0, 1)
 
     def _photo_masks(self, photos: Tensor, given: Tensor) -> Tensor:
         """m_sty of each region, (R, C, H, W), in photos (C, 3, H, W): what the judge finds, but where a mask is
@@ -123,14 +142,25 @@ class JudgedScores:
         return torch.stack(masks)
 
 
-def _distinct(conditions: Conditions, column: int) -> tuple[Tensor, Tensor]:
-    """The photos that differ among those in `column` of the conditions: (U,) the first condition with each, and (C,)
-    which of the U each condition has."""
+def _remembered(known: dict[K, Tensor], keys: list[K], read: Callable[[slice], Tensor]) -> list[Tensor]:
+    """What is known of each key; `read` gives the row at a place in `keys`, as a batch of one.
+
+    One at a time, so that a reading, to the last bit, does not depend on the minibatch that asked for it first.
+    """
+    for place, key in enumerate(keys):
+        if key not in known:
+            known[key] = read(slice(place, place + 1))[0]
+    return [known[key] for key in keys]
+
+
+def _distinct(conditions: Conditions, column: int) -> tuple[list[int], Tensor, Tensor]:
+    """The photos that differ among those in `column` of the conditions: their numbers, (U,) the first condition with
+    each, and (C,) which of the U each condition has."""
     known = conditions.photo_numbers
     numbers = np.arange(len(conditions.source)) if known is None else known[:, column]
-    _, first, place = np.unique(numbers, return_index=True, return_inverse=True)
+    kinds, first, place = np.unique(numbers, return_index=True, return_inverse=True)
     device = conditions.photos.device
-    return torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
+    return kinds.tolist(), torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
@@ -156,29 +186,38 @@ def outside_distance(source: Tensor, edits: Tensor, inside: Tensor) -> Tensor:
 
 
 def region_distance(
-    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor, place: Tensor
-) -> Tensor:
+    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor, place: Tensor,
+    numbers: list[int] | None = None, known: PhotoReadings | None = None,
+) -> Tensor:  # fmt: skip
     """D averaged over the regions that are found both in the source and in the visual prompt: (C, K).
 
     photos (U, 3, H, W), the conditions' are photos[place], place (C,); edits (C, K, 3, H, W), source_masks
     (R, C, H, W), photo_masks (R, U, H, W). The edit is masked where the SOURCE has the region, so that moving it
-    costs. Where no region is found in both, the whole frames are compared.
+    costs. Where no region is found in both, the whole frames are compared. known: embeddings of the photos that were
+    read before, by their numbers (U,).
     """
+    numbers, known = numbers or list(range(len(photos))), known or PhotoReadings()
     found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)[:, place]
     found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
     whole = torch.ones_like(source_masks[:1]), torch.ones_like(photo_masks[:1])
     total = edits.new_zeros(edits.shape[:2])
     source_masks, photo_masks = torch.cat([source_masks, whole[0]]), torch.cat([photo_masks, whole[1]])
-    for rows, m_og, m_sty in zip(found, source_masks, photo_masks, strict=True):
+    for region, (rows, m_og, m_sty) in enumerate(zip(found, source_masks, photo_masks, strict=True)):
         if rows.any():
-            total[rows] += _masked_distance(judge, photos, edits[rows], m_og[rows], m_sty, place[rows])
+            used, mine = place[rows].unique(return_inverse=True)
+            read = partial(_embed_some, judge, photos[used], m_sty[used])
+            keys = [(region, numbers[photo]) for photo in used.tolist()]
+            seen = torch.stack(_remembered(known.embeddings, keys, read))[mine]
+            total[rows] += _masked_distance(judge, edits[rows], m_og[rows], seen)
     return total / found.sum(0)[:, None]
 
 
-def _masked_distance(
-    judge: EmbeddingJudge, photos: Tensor, edits: Tensor, m_og: Tensor, m_sty: Tensor, place: Tensor
-) -> Tensor:
-    group, (used, mine) = edits.shape[1], place.unique(return_inverse=True)
+def _embed_some(judge: EmbeddingJudge, photos: Tensor, masks: Tensor, rows: slice) -> Tensor:
+    return judge.embed(photos[rows], masks[rows])
+
+
+def _masked_distance(judge: EmbeddingJudge, edits: Tensor, m_og: Tensor, seen: Tensor) -> Tensor:
+    """(C, K) of edits (C, K, 3, H, W) and the embeddings (C, D) of the visual prompts' regions."""
+    group = edits.shape[1]
     edited = judge.embed(edits.flatten(0, 1), m_og.repeat_interleave(group, 0)).unflatten(0, (-1, group))
-    seen = judge.embed(photos[used], m_sty[used])[mine]
     return 1 - F.cosine_similarity(edited, seen[:, None], dim=-1)

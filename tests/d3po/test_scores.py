@@ -128,6 +128,46 @@ def test_a_photo_of_several_conditions_is_read_once() -> None:
     torch.testing.assert_close(*scored)
 
 
+class Recording(ChannelJudge):
+    """Counts the images that it reads."""
+
+    def __init__(self) -> None:
+        self.segmented = self.embedded = 0
+
+    def segment(self, images: Tensor, phrase: str) -> Tensor:
+        self.segmented += len(images)
+        return super().segment(images, phrase)
+
+    def embed(self, images: Tensor, masks: Tensor) -> Tensor:
+        self.embedded += len(images)
+        return super().embed(images, masks)
+
+
+def test_a_photo_is_read_once_as_long_as_the_scorer_lives() -> None:
+    """Minibatches of a round that share some of their photos; another region is found in the second one's source."""
+    red, green, both = plain(1, 0, 0), plain(0, 1, 0), plain(1, 1, 0.5)
+    judge, regions = Recording(), ("green", "red")
+    scorer = JudgedScores(judge, regions)
+    for sources, photos, numbers, new in (
+        ([red, both], [both, green], [4, 9], 2),
+        ([green, red], [green, both], [9, 4], 0),
+        ([both, both], [red, both], [1, 4], 1),
+    ):
+        source, prompts = torch.stack(sources), torch.stack(photos)[:, None]
+        masks = torch.zeros(2, 1, 2, 2, dtype=torch.bool)
+        shared = Conditions(source, prompts, masks, np.arange(2), photo_numbers=np.array(numbers)[:, None])
+        alone = Conditions(source, prompts, masks, np.arange(2))
+        edits, judge.segmented, judge.embedded = source[:, None].flip(0), 0, 0
+        scores = scorer(shared, edits)
+        assert judge.segmented == len(regions) * (len(source) + new)
+        expected = JudgedScores(ChannelJudge(), regions)(alone, edits)
+        assert torch.equal(scores.semantic, expected.semantic)
+        assert torch.equal(scores.structural, expected.structural)
+    judge.embedded = 0
+    scorer(shared, edits)
+    assert judge.embedded == len(regions) * len(edits) - 1, "of the edits alone: red has no green region"
+
+
 def test_judged_scores_put_the_parts_together() -> None:
     source, photo = plain(0, 1, 0)[None], plain(0, 1, 1)[None]
     source[0, :, 0, 0] = 0.0  # one pixel outside the region "green"
