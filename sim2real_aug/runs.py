@@ -26,6 +26,15 @@ def write_text_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def save_atomically(content: Any, path: Path) -> None:
+    """torch.save, so that a crash leaves the old file or the new one, never half."""
+    import torch
+
+    temporary = path.with_name(f".{path.name}.partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
 class RunFolder:
     """One run on disk. Build it with `open`."""
 
