@@ -12,6 +12,7 @@ judges. Everything drawn derives from (seed, round), so that a resumed run equal
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from sim2real_aug.augment.provenance import judge_hash, weights_hash
 from sim2real_aug.config import make
 from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
@@ -43,7 +45,6 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
 from sim2real_aug.data.geometry import find_geometry
-from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
@@ -72,8 +73,8 @@ def train_editor(
     """
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
-    if dataset is not None:
-        store = ReplayBuffer.open(dataset)
+    store = None if dataset is None else ReplayBuffer.open(dataset)
+    if store is not None:
         find_geometry(store, config.frame_geometry)
         if config.target is not None:
             store.array("state")
@@ -81,10 +82,17 @@ def train_editor(
     editor = make(config.editor).to(device)
     photo_set = open_photos(photos, editor)
     judge = open_judge(config.judge, device)
-    guard = open_guard(config.get("guard"), config.judge, settings, device)
+    guard = open_guard(config, judge, settings, device)
     check_photos(photo_set, judge, settings.regions, device)
+    hashes = {
+        "editor_hash": weights_hash(editor.components),
+        "judge_hash": judge_hash(judge),
+        "guard_hash": None if guard is None else judge_hash(guard.judge),
+        "dataset_hash": None if store is None else store.content_hash(),
+        "photo_hashes": list(photo_set.hashes),
+    }
     with main_first():
-        saved = with_inputs(config, dataset, photos, photo_set)
+        saved = with_inputs(config, dataset, photos, hashes)
         run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE,))
         finished = run.summary()
         if finished is not None:
@@ -100,13 +108,14 @@ def train_editor(
 
 
 def with_inputs(
-    config: DictConfig, dataset: str | Path | None, photos: Path | None, photo_set: PhotoSet
+    config: DictConfig, dataset: str | Path | None, photos: Path | None, hashes: Mapping[str, Any]
 ) -> DictConfig:
-    """The configuration to save with the run: other inputs make another run."""
+    """The configuration to save with the run: other inputs make another run, and so does other content under the
+    same name."""
     saved = DictConfig(OmegaConf.to_container(config, resolve=True))
     saved.dataset = None if dataset is None else str(dataset)
     saved.photos = None if photos is None else str(photos)
-    saved.photo_hashes = list(photo_set.hashes)
+    saved.update(hashes)
     return saved
 
 
@@ -233,7 +242,7 @@ def write_specialist(task: Task, run: RunFolder) -> None:
     if not is_main():
         return
     merge_adapter(task.editor)
-    task.editor.photos = task.images.photos
+    task.editor.photo_set = task.images.photo_set
     task.editor.save_pretrained(run.path / "editor")
 
 
