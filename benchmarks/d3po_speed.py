@@ -43,6 +43,7 @@ from sim2real_aug.d3po.rollouts import (
 from sim2real_aug.d3po.scores import Conditions, JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare, run_round
+from sim2real_aug.data.photos import as_photo_set
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.ddim import ddim_step, log_prob, sampling_timesteps
 from sim2real_aug.editor.editor import Conditioning, Editor
@@ -185,8 +186,8 @@ def make_task(editor: Editor, settings: D3POSettings, device: torch.device) -> T
     frames = np.stack([flat.render(state, editor.image_size).image for state in states])
     photos = np.stack([scene.render(state, editor.image_size).image for state in states[:8]])
     images = TrainingImages(
-        read=lambda numbers: frames[numbers], train=np.arange(60), held_out=np.arange(60, 64), photos=photos,
-        photo_masks=np.zeros(photos.shape[:3], bool),
+        read=lambda numbers: frames[numbers], train=np.arange(60), held_out=np.arange(60, 64),
+        photo_set=as_photo_set(photos),
     )  # fmt: skip
     judge = load_judge().to(device)  # type: ignore[attr-defined]
     return Task(editor, JudgedScores(judge, settings.regions, settings.lambda_outside), images, settings)

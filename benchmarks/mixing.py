@@ -1,7 +1,7 @@
 """How the gain depends on the share of edited frames, on the number of photos and on the number of episodes.
 
-    python benchmarks/mixing.py [--study share] [--scene randomized/24] [--work DIR] [--records DIR]
-        [--picture OUT.png] [KEY=VALUE ...]
+    python benchmarks/mixing.py [--study share] [--scene randomized/24] [--work DIR]
+        [--records DIR] [--picture OUT.png] [KEY=VALUE ...]
 
 For each value a `gain` of one scene that differs from the usual one in nothing else (KEY=VALUE change it for all): by
 default the arm `specialist`, seed 0, 100 starts and no proxy. The scene is one that pretraining has not seen and that is drawn in

@@ -26,6 +26,15 @@ def write_text_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def save_atomically(content: Any, path: Path) -> None:
+    """torch.save, so that a crash leaves the old file or the new one, never half."""
+    import torch
+
+    temporary = path.with_name(f".{path.name}.partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
 class RunFolder:
     """One run on disk. Build it with `open`."""
 
@@ -97,9 +106,11 @@ class RunFolder:
         lines = self.metrics_path.read_text().split("\n")[:-1]  # a last line without newline was cut short
         return [json.loads(line) for line in lines]
 
-    def rewind(self, step: int) -> None:
-        """Keep only what was logged up to and including `step`."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+    def rewind(self, step: int, part: str | None = None) -> None:
+        """Keep only what was logged up to and including `step`; of a run whose parts count their own steps, `part`
+        alone is rewound."""
+        lines = [(line, part is None or line.get("part") == part) for line in self.metrics()]
+        kept = [line for line, counts in lines if not counts or line["step"] <= step]
         write_text_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def summary(self) -> dict[str, Any] | None:

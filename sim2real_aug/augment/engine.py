@@ -25,11 +25,11 @@ from zarr.storage import LocalStore
 
 from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
-from sim2real_aug.augment.provenance import ATTRIBUTE, as_photo_set, describe, differences
+from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.d3po.scores import Conditions, SourceGeometry
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
-from sim2real_aug.data.photos import PhotoSet
+from sim2real_aug.data.photos import PhotoSet, as_photo_set
 from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
 from sim2real_aug.data.stores import (
     chunk_keys,
@@ -165,7 +165,8 @@ def _prepare(
         )
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
-    chosen_photos = photos if photos is not None else getattr(editor, "photos", None)
+    own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
+    chosen_photos = photos if photos is not None else own
     if chosen_photos is None or len(chosen_photos) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(chosen_photos)

@@ -8,9 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import sim2real_aug
 from sim2real_aug.augment.settings import AugmentSettings
@@ -38,11 +36,15 @@ def weights_hash(parts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def judge_hash(judge: Any) -> str:
+    """`weights_hash` of a judge, which is one network or a composition of several."""
+    return weights_hash({"judge": judge, **getattr(judge, "components", {})})
+
+
 def describe(
     buffer: ReplayBuffer, editor: Any, photos: PhotoSet, judge: Any, settings: AugmentSettings
 ) -> dict[str, Any]:
     """The record that goes into the store's root attribute "augmentation" (JSON values)."""
-    judge_parts = None if judge is None else {"judge": judge, **getattr(judge, "components", {})}
     return {
         "version": sim2real_aug.__version__,
         "source": str(buffer.path),
@@ -51,7 +53,7 @@ def describe(
         "editor_hash": weights_hash(editor.components),
         "edit_settings": dataclasses.asdict(editor.edit_settings),
         "photos": dict(zip(photos.names, photos.hashes, strict=True)),
-        "judge_hash": judge_parts and weights_hash(judge_parts),
+        "judge_hash": None if judge is None else judge_hash(judge),
         **dataclasses.asdict(settings),
     }
 
@@ -61,12 +63,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     plain = json.loads(json.dumps(dict(new)))
     keys = sorted({*old, *plain} - set(FREE))
     return [key for key in keys if old.get(key) != plain.get(key)]
-
-
-def as_photo_set(photos: PhotoSet | NDArray[np.uint8]) -> PhotoSet:
-    """Bare images (P, S, S, 3) uint8 as a PhotoSet, with hashes of their pixels."""
-    if isinstance(photos, PhotoSet):
-        return photos
-    images = np.asarray(photos)
-    hashes = [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
-    return PhotoSet(images, tuple(f"photo-{i}" for i in range(len(images))), tuple(hashes))

@@ -39,8 +39,9 @@ from sim2real_aug.augment.cut import (
     patch_nce,
 )
 from sim2real_aug.augment.provenance import differences
+from sim2real_aug.data.photos import as_photo_set, read_photos, write_photos
 from sim2real_aug.devices import resolve_device
-from sim2real_aug.editor.editor import EditSettings, read_photos, to_frames, to_images, write_photos
+from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault, below_least
 from sim2real_aug.progress import progress
 from sim2real_aug.runs import RunFolder
@@ -282,7 +283,7 @@ class CutEditor:
     def save(self, folder: str | Path) -> None:
         """Write config.json and safetensors, the photos beside them as photos/*.png."""
         self.generator.save_pretrained(folder)
-        write_photos(self.photos, Path(folder) / "photos")
+        write_photos(as_photo_set(self.photos), Path(folder) / "photos")
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> CutEditor:
@@ -296,4 +297,4 @@ class CutEditor:
             raise BadInput(
                 f"{folder} does not load as a CUT editor: {' '.join(str(error).split())}"
             ) from error
-        return cls(generator.to(resolve_device(device)), photos, str(folder))
+        return cls(generator.to(resolve_device(device)), photos.images, str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,26 @@ from sim2real_aug.d3po.rollouts import Task
 from sim2real_aug.d3po.scores import Scores
 from sim2real_aug.editor.adapter import adapter_state, load_adapter_state
 from sim2real_aug.editor.editor import Editor
-from sim2real_aug.runs import RunFolder
+from sim2real_aug.runs import RunFolder, save_atomically
 
 
 @dataclass
 class TrainingState:
-    """Where a run stands. base: the base editor's held-out edits. best_adapter: the weights of `choice.round`."""
+    """Where a run stands. base: the base editor's held-out edits. best_adapter: the weights of `choice.round`.
+
+    began: by time.monotonic(), when the run would have begun if it had never been stopped.
+    """
 
     learner: Learner
     base: HeldOut
     best_adapter: dict[str, Tensor]
+    began: float
     choice: Choice = field(default_factory=Choice)
     round: int = 0
+
+    def seconds(self) -> float:
+        """Wall-clock time of all stretches of the run, without what was lost between a checkpoint and a stop."""
+        return time.monotonic() - self.began
 
 
 def checkpoint_path(run: RunFolder) -> Path:
@@ -53,11 +62,9 @@ def save(task: Task, state: TrainingState, run: RunFolder) -> None:
         "base": _from_held_out(state.base),
         "best_adapter": state.best_adapter,
         "choice": asdict(state.choice),
+        "seconds": state.seconds(),
     }
-    path = checkpoint_path(run)
-    temporary = path.with_suffix(".new")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    save_atomically(content, checkpoint_path(run))
 
 
 def load(task: Task, run: RunFolder) -> TrainingState | None:
@@ -76,6 +83,7 @@ def load(task: Task, run: RunFolder) -> TrainingState | None:
         learner=learner,
         base=_to_held_out(content["base"]),
         best_adapter=content["best_adapter"],
+        began=time.monotonic() - content["seconds"],
         choice=Choice(**content["choice"]),
         round=content["round"],
     )

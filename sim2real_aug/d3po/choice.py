@@ -12,6 +12,7 @@ editor itself has 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,9 +30,10 @@ class Choice:
 
 
 def choose(choice: Choice, number: int, metrics: Mapping[str, float], settings: D3POSettings) -> Choice:
-    """The choice after the evaluation of round `number`, whose held-out metrics are given."""
+    """The choice after the evaluation of round `number`, whose held-out metrics are given; one whose totals are not
+    finite is never kept."""
     total, guard_total = metrics["held_out_total"], metrics.get("guard_total", 0.0)
-    if total >= choice.total:
+    if not math.isfinite(total + guard_total) or total >= choice.total:
         return choice
     if guard_total > choice.guard_total + settings.guard_tolerance:
         return Choice(choice.round, choice.total, choice.guard_total, choice.hacked + 1)

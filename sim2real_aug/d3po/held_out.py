@@ -5,6 +5,7 @@ Legend: M held-out frames, S pixels a side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from sim2real_aug.d3po.rollouts import Task, TrainingImages, initial_latents, ma
 from sim2real_aug.d3po.scores import Scores
 from sim2real_aug.editor.editor import to_frames
 from sim2real_aug.editor.prompts import photos_in_turn
+from sim2real_aug.errors import Fault
 from sim2real_aug.report.pictures import grid
 
 GRID_ROWS = 6
@@ -73,13 +75,15 @@ def held_out_change(scores: Scores, base: Scores, alpha: float) -> Tensor:
 def held_out_metrics(task: Task, held: HeldOut, base: HeldOut) -> dict[str, float]:
     """Means over the held-out frames; the win rate is the share of frames that are better than the base's.
 
-    With a guard also its scores, with targets the edits' PSNR to them, dB.
+    With a guard also its scores, with targets the edits' PSNR to them, dB. Raises Fault where one is not finite.
     """
     metrics = _score_metrics("held_out", held.scores, base.scores, task.settings.alpha)
     if held.guard is not None and base.guard is not None:
         metrics |= _score_metrics("guard", held.guard, base.guard, task.settings.alpha)
     if task.targets is not None:
         metrics["held_out_psnr"] = float(psnr(held.edits, task.targets).mean())
+    if wrong := [f"{name} {value}" for name, value in metrics.items() if not math.isfinite(value)]:
+        raise Fault(f"what the held-out edits score is not finite: {', '.join(wrong)}")
     return metrics
 
 

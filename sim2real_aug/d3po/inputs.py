@@ -34,10 +34,11 @@ def open_photos(folder: Path | None, editor: Any) -> PhotoSet:
     """
     if folder is not None:
         return load_photos(folder, editor.image_size)
-    if editor.photos is None:
+    if editor.photo_set is None:
         raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
-    names = tuple(f"editor-{index}" for index in range(len(editor.photos)))
-    return PhotoSet(np.asarray(editor.photos, np.uint8), names, names)
+    own: PhotoSet = editor.photo_set
+    say(f"no photos given: the {len(own)} that came with the editor are used; --photos DIR takes yours")
+    return own
 
 
 def open_dataset(path: str | Path | None, simulate: DictConfig, run: Path) -> ReplayBuffer:
@@ -71,8 +72,7 @@ def training_images(
         read=_reader(buffer, size),
         train=train,
         held_out=held_out,
-        photos=photos.images,
-        photo_masks=photos.mask_of_each,
+        photo_set=photos,
         geometry=None if exact is None else lambda frames: exact(frames).resized(size, crop=True),
     )
 

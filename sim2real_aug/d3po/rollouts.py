@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from sim2real_aug.d3po.processes import own
 from sim2real_aug.d3po.scores import Conditions, Scorer, Scores, SourceGeometry
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import GeometryReader
+from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.devices import autocast
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
@@ -36,16 +38,24 @@ class TrainingImages:
     """What a run learns from.
 
     read: frame indices (n,) -> frames (n, S, S, 3) uint8. train, held_out: indices, disjoint.
-    photos: (P, S, S, 3) uint8. photo_masks: (P, S, S) bool, all False where a photo has no mask of its own.
     geometry: of the frames, by their indices, where it is known.
     """
 
     read: FrameReader
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    photos: NDArray[np.uint8]
-    photo_masks: NDArray[np.bool_]
+    photo_set: PhotoSet
     geometry: GeometryReader | None = None
+
+    @property
+    def photos(self) -> NDArray[np.uint8]:
+        """(P, S, S, 3)."""
+        return self.photo_set.images
+
+    @cached_property
+    def photo_masks(self) -> NDArray[np.bool_]:
+        """(P, S, S), all False where a photo has no mask of its own."""
+        return self.photo_set.mask_of_each
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from torch import Tensor
 from sim2real_aug.data.geometry import FrameGeometry
 from sim2real_aug.data.regions import REGIONS, object_phrase, region_of
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
+from sim2real_aug.judges.photo_check import is_shown
 
 K = TypeVar("K")
 
@@ -133,11 +134,13 @@ class JudgedScores:
 
     def _photo_masks(self, photos: Tensor, given: Tensor) -> Tensor:
         """m_sty of each region, (R, C, H, W), in photos (C, 3, H, W): what the judge finds, but where a mask is
-        given (C, H, W) the object is there, and nothing else is."""
+        given (C, H, W) the object is there, and nothing else is. Specks of an object are none."""
         outlined, thing = given.flatten(1).any(1)[:, None, None], object_phrase(self.regions)
         masks = []
         for phrase in self.regions:
             found = self.judge.segment(photos, phrase)
+            if phrase == thing:
+                found = found & is_shown(found)[:, None, None]
             masks.append(torch.where(outlined, given if phrase == thing else found & ~given, found))
         return torch.stack(masks)
 

@@ -12,6 +12,7 @@ judges. Everything drawn derives from (seed, round), so that a resumed run equal
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from sim2real_aug.augment.provenance import judge_hash, weights_hash
 from sim2real_aug.config import make
 from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
@@ -43,7 +45,6 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
 from sim2real_aug.data.geometry import find_geometry
-from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
@@ -72,8 +73,8 @@ def train_editor(
     """
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
-    if dataset is not None:
-        store = ReplayBuffer.open(dataset)
+    store = None if dataset is None else ReplayBuffer.open(dataset)
+    if store is not None:
         find_geometry(store, config.frame_geometry)
         if config.target is not None:
             store.array("state")
@@ -81,10 +82,17 @@ def train_editor(
     editor = make(config.editor).to(device)
     photo_set = open_photos(photos, editor)
     judge = open_judge(config.judge, device)
-    guard = open_guard(config.get("guard"), config.judge, settings, device)
+    guard = open_guard(config, judge, settings, device)
     check_photos(photo_set, judge, settings.regions, device)
+    hashes = {
+        "editor_hash": weights_hash(editor.components),
+        "judge_hash": judge_hash(judge),
+        "guard_hash": None if guard is None else judge_hash(guard.judge),
+        "dataset_hash": None if store is None else store.content_hash(),
+        "photo_hashes": list(photo_set.hashes),
+    }
     with main_first():
-        saved = with_inputs(config, dataset, photos, photo_set)
+        saved = with_inputs(config, dataset, photos, hashes)
         run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE,))
         finished = run.summary()
         if finished is not None:
@@ -100,13 +108,14 @@ def train_editor(
 
 
 def with_inputs(
-    config: DictConfig, dataset: str | Path | None, photos: Path | None, photo_set: PhotoSet
+    config: DictConfig, dataset: str | Path | None, photos: Path | None, hashes: Mapping[str, Any]
 ) -> DictConfig:
-    """The configuration to save with the run: other inputs make another run."""
+    """The configuration to save with the run: other inputs make another run, and so does other content under the
+    same name."""
     saved = DictConfig(OmegaConf.to_container(config, resolve=True))
     saved.dataset = None if dataset is None else str(dataset)
     saved.photos = None if photos is None else str(photos)
-    saved.photo_hashes = list(photo_set.hashes)
+    saved.update(hashes)
     return saved
 
 
@@ -114,9 +123,9 @@ def train(task: Task, run: RunFolder) -> dict[str, Any]:
     """The loop: rounds of `run_round`, with held-out scores, pictures and checkpoints in between.
 
     Ends early when the guard says that the judges are being pleased. Raises Fault when a score, loss or gradient
-    is not finite, or when the policy flies off; the last checkpoint then stays as it is.
+    is not finite, or when the policy flies off; the best round until then is left in RUN/editor.
     """
-    began, settings = time.monotonic(), task.settings
+    settings = task.settings
     prepare(task.editor, settings)
     state = load(task, run) or start(task, run)
     rewind(run, state.round)
@@ -124,10 +133,13 @@ def train(task: Task, run: RunFolder) -> dict[str, Any]:
     rounds = settings.rounds
     with progress("train-editor", rounds, done=state.round, unit="round", shown=is_main()) as bar:
         while state.round < rounds and not is_hacked(state.choice, settings):
-            metrics = advance(task, state, run)
+            try:
+                metrics = advance(task, state, run)
+            except Fault as fault:
+                raise Fault(f"round {state.round + 1}: {fault}; {give_up(task, state, run)}") from fault
             bar.advance(note=f"structural {metrics['structural']:.4g} semantic {metrics['semantic']:.4g}")
     summary = finish(task, state, run)
-    summary["seconds"] = round(time.monotonic() - began, 1)  # of this process: less than all after a resume
+    summary["seconds"] = round(state.seconds(), 1)
     if is_main():
         run.write_summary(summary)
     return summary
@@ -155,16 +167,21 @@ def prepare(editor: Editor, settings: D3POSettings) -> None:
 
 def start(task: Task, run: RunFolder) -> TrainingState:
     """The state before the first round: the base editor's held-out scores are line 0 of the metrics."""
+    began = time.monotonic()
     base = edit_held_out(task)
-    state = TrainingState(make_learner(task.editor, task.settings), base, copy_adapter(task.editor))
+    metrics = held_out_metrics(task, base, base)
+    state = TrainingState(make_learner(task.editor, task.settings), base, copy_adapter(task.editor), began)
     rewind(run, -1)
-    record_round(task, run, 0, held_out_metrics(task, base, base), base)
+    record_round(task, run, 0, metrics, base)
     save(task, state, run)
     return state
 
 
 def advance(task: Task, state: TrainingState, run: RunFolder) -> dict[str, float]:
-    """One round with all that comes with it: held-out scores, the choice, metrics, the checkpoint."""
+    """One round with all that comes with it: held-out scores, the choice, metrics, the checkpoint.
+
+    Raises Fault before anything is chosen or saved.
+    """
     settings, number = task.settings, state.round + 1
     last, held = number == settings.rounds, None
     metrics = run_round(task, state.learner, number)
@@ -183,23 +200,21 @@ def advance(task: Task, state: TrainingState, run: RunFolder) -> dict[str, float
 
 
 def run_round(task: Task, learner: Learner, number: int) -> dict[str, float]:
-    """One on-policy round: sample, judge, rank, learn. Returns its metrics; the scores are the samples'."""
+    """One on-policy round: sample, judge, rank, learn. Returns its metrics; the scores are the samples'.
+
+    Raises Fault when a score, loss or gradient is not finite, or when the policy flies off: with one update a round
+    that is what the update before has made of it.
+    """
     settings, count = task.settings, task.settings.conditions_per_round
     rollout = sample_round(task, number)
     structural, semantic = collect(rollout.scores.structural, count), collect(rollout.scores.semantic, count)
     total = total_score(structural, semantic, settings.alpha)  # over the round, not the minibatch
-    try:
-        if not torch.isfinite(total).all():
-            raise Fault("a score of the judges is not finite")
-        lesson = with_reference(task, rollout, total, draw_steps(settings, number, own(count)))
-        learned = update(task, learner, lesson, number)
-        if learned.get("approx_kl", 0.0) > settings.max_kl:
-            raise Fault(f"the KL from the base editor is {learned['approx_kl']:.3g}, above d3po.max_kl")
-    except Fault as fault:
-        raise Fault(
-            f"round {number}: {fault}; stopped, the checkpoint holds the last good round. "
-            "A lower d3po.learning_rate usually mends this"
-        ) from fault
+    if not torch.isfinite(total).all():
+        raise Fault("a score of the judges is not finite")
+    lesson = with_reference(task, rollout, total, draw_steps(settings, number, own(count)))
+    learned = update(task, learner, lesson, number)
+    if learned.get("approx_kl", 0.0) > settings.max_kl:
+        raise Fault(f"the KL from the base editor is {learned['approx_kl']:.3g}, above d3po.max_kl")
     return {
         "structural": structural.mean().item(),
         "semantic": semantic.mean().item(),
@@ -212,8 +227,27 @@ def run_round(task: Task, learner: Learner, number: int) -> dict[str, float]:
     }
 
 
+def give_up(task: Task, state: TrainingState, run: RunFolder) -> str:
+    """After a Fault: write the best round, if there is one, to RUN/editor; returns what to tell the user."""
+    advice = "start again in another --out with a lower d3po.learning_rate"
+    if state.choice.round == 0:
+        return f"{advice}. No round before it was found better than the base editor: no editor was written"
+    load_adapter_state(task.editor, state.best_adapter)
+    write_specialist(task, run)
+    return f"{advice}. The best round so far, {state.choice.round}, is in {run.path / 'editor'}"
+
+
+def write_specialist(task: Task, run: RunFolder) -> None:
+    """Write the editor as it is to RUN/editor, the adapter merged and the photos beside it, in the main process."""
+    if not is_main():
+        return
+    merge_adapter(task.editor)
+    task.editor.photo_set = task.images.photo_set
+    task.editor.save_pretrained(run.path / "editor")
+
+
 def finish(task: Task, state: TrainingState, run: RunFolder) -> dict[str, Any]:
-    """Write RUN/editor (adapter merged, photos beside it) and the picture of base against specialist."""
+    """Write RUN/editor and the picture of base against specialist."""
     editor, kept = task.editor, state.round
     trained = sum(parameter.numel() for parameter in state.learner.parameters)
     if task.settings.keep == "best":
@@ -229,9 +263,7 @@ def finish(task: Task, state: TrainingState, run: RunFolder) -> dict[str, Any]:
             say(f"stopped after round {state.round}: {HACKED}")
         edits, labels = [state.base.edits, held.edits], ["base editor", "specialist"]
         draw_grid(task.images, edits, labels, samples(run, "specialist"))
-        merge_adapter(editor)
-        editor.photos = task.images.photos
-        editor.save_pretrained(run.path / "editor")
+    write_specialist(task, run)
     return {
         "editor": str(run.path / "editor"),
         "picture": str(samples(run, "specialist")),

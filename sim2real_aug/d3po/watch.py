@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 
+from sim2real_aug.augment.provenance import judge_hash
 from sim2real_aug.config import make
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
@@ -33,19 +34,23 @@ def open_judge(node: DictConfig, device: torch.device) -> Judge:
 
 
 def open_guard(
-    node: DictConfig | None, judge: DictConfig, settings: D3POSettings, device: torch.device
+    config: DictConfig, judge: Judge, settings: D3POSettings, device: torch.device
 ) -> JudgedScores | None:
-    """The scores of the guard's judge, by the same formulas; None without one.
+    """The scores of the judge that `config.guard` makes, by the same formulas; None without one.
 
-    judge: the node of the judge that is trained against. Raises BadInput where the guard is the same one.
+    judge: what `config.judge` made, which is trained against. Raises BadInput where the guard is the same one, by
+    its configuration or by its weights.
     """
+    node = config.get("guard")
     if node is None:
         return None
-    if node == judge:
+    guard = open_judge(node, device)
+    networks = all(isinstance(each, torch.nn.Module) for each in (guard, judge))
+    if node == config.judge or (networks and judge_hash(guard) == judge_hash(judge)):
         raise BadInput(
             "the guard is the judge that is trained against; give another one, such as guard.path=DIR"
         )
-    return JudgedScores(open_judge(node, device), settings.regions, settings.lambda_outside)
+    return JudgedScores(guard, settings.regions, settings.lambda_outside)
 
 
 def held_out_targets(

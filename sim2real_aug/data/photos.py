@@ -15,8 +15,10 @@ pixels of the upright photo, (0, 0) being the outer corner of its first pixel. `
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from sim2real_aug.progress import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIX = ".mask.png"
+NAMES = "names.json"
 SIXTEEN_TO_EIGHT_BIT = 257.0  # 65535 / 255
 MAX_SUPERSAMPLING = 8
 
@@ -42,13 +45,12 @@ Corners = NDArray[np.float32]  # (4, 2) x, y in pixels
 class PhotoSet:
     """Photos of one folder.
 
-    images: (P, S, S, 3) uint8 RGB. names: file names, sorted. hashes: of the files' bytes (hex).
+    images: (P, S, S, 3) uint8 RGB. names: file names, sorted.
     masks: name → (S, S) bool for the photos that have one; None when none has.
     """
 
     images: NDArray[np.uint8]
     names: tuple[str, ...]
-    hashes: tuple[str, ...]
     masks: Mapping[str, NDArray[np.bool_]] | None = None
 
     def __len__(self) -> int:
@@ -59,6 +61,49 @@ class PhotoSet:
         """(P, S, S), all False for a photo that has no mask."""
         given, none = self.masks or {}, np.zeros(self.images.shape[1:3], bool)
         return np.stack([given.get(name, none) for name in self.names])
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """Of what is made of each photo (hex): its pixels and its mask, so that other corners give another one."""
+        pairs = zip(self.images, self.mask_of_each, strict=True)
+        return tuple(hashlib.blake2b(i.tobytes() + m.tobytes(), digest_size=16).hexdigest() for i, m in pairs)
+
+
+def as_photo_set(photos: PhotoSet | NDArray[np.uint8]) -> PhotoSet:
+    """Bare images (P, S, S, 3) uint8 as a PhotoSet, named by their numbers."""
+    if isinstance(photos, PhotoSet):
+        return photos
+    images = np.asarray(photos)
+    return PhotoSet(images, tuple(f"photo-{index}" for index in range(len(images))))
+
+
+def write_photos(photos: PhotoSet, folder: Path) -> None:
+    """Keep photos beside what takes after them: 000.png, ..., 000.mask.png where there is a mask, and their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stems = [f"{index:03d}" for index in range(len(photos))]
+    for stem, image, mask in zip(stems, photos.images, photos.mask_of_each, strict=True):
+        Image.fromarray(image).save(folder / f"{stem}.png")
+        mask_file = folder / f"{stem}{MASK_SUFFIX}"
+        mask_file.unlink(missing_ok=True)
+        if mask.any():
+            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(mask_file)
+    (folder / NAMES).write_text(json.dumps(dict(zip(stems, photos.names, strict=True)), indent=2) + "\n")
+
+
+def read_photos(folder: Path) -> PhotoSet | None:
+    """What `write_photos` left in `folder`; None where there is none."""
+    files = sorted(file for file in folder.glob("*.png") if not file.name.endswith(MASK_SUFFIX))
+    if not files:
+        return None
+    known = json.loads((folder / NAMES).read_text()) if (folder / NAMES).is_file() else {}
+    names = [known.get(file.stem, file.name) for file in files]
+    masks = {
+        name: np.asarray(Image.open(mask).convert("L")) > 127
+        for name, file in zip(names, files, strict=True)
+        if (mask := file.with_name(file.stem + MASK_SUFFIX)).is_file()
+    }
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    return PhotoSet(np.stack(images), tuple(names), masks or None)
 
 
 def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
@@ -92,8 +137,7 @@ def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
         )
     if len(files) == 1:
         say(f"{root} holds one photo: every edit takes after it; more would show the bench in other states")
-    hashes = tuple(hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files)
-    return PhotoSet(np.stack(images), tuple(file.name for file in files), hashes, masks or None)
+    return PhotoSet(np.stack(images), tuple(file.name for file in files), masks or None)
 
 
 def read_photo(file: Path) -> NDArray[np.uint8]:

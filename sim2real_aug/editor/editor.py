@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
@@ -120,10 +121,19 @@ class Editor(DiffusionPipeline):
         self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))))
 
     @cached_property
-    def photos(self) -> NDArray[np.uint8] | None:
-        """(P, S, S, 3), what edits take after where no other photos are given; at first those saved with it."""
+    def photo_set(self) -> PhotoSet | None:
+        """What edits take after where no other photos are given, with masks; at first those saved with it."""
         folder = self.config.get("_name_or_path")
         return None if folder is None else read_photos(Path(folder) / "photos")
+
+    @property
+    def photos(self) -> NDArray[np.uint8] | None:
+        """The images of `photo_set`, (P, S, S, 3)."""
+        return None if self.photo_set is None else self.photo_set.images
+
+    @photos.setter
+    def photos(self, images: NDArray[np.uint8] | None) -> None:
+        self.photo_set = None if images is None else as_photo_set(images)
 
     @property
     def edit_settings(self) -> EditSettings:
@@ -265,12 +275,12 @@ class Editor(DiffusionPipeline):
         return to_frames(resized(edits, frames.shape[1:3]))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
-        """Save in diffusers' layout, the editor's photos beside it as photos/*.png."""
+        """Save in diffusers' layout, the editor's photos and their masks beside it in photos/."""
         with quiet():
             super().save_pretrained(str(save_directory), **options)
         write_classes(Path(save_directory))
-        if self.photos is not None:
-            write_photos(self.photos, Path(save_directory) / "photos")
+        if self.photo_set is not None:
+            write_photos(self.photo_set, Path(save_directory) / "photos")
 
     @classmethod
     def load_config(cls, *path: Any, **options: Any) -> Any:
@@ -287,7 +297,7 @@ class Editor(DiffusionPipeline):
         load = super().from_pretrained
         editor: Editor = loaded(folder, lambda: load(str(folder), **{**parts, **options}))
         editor.set_progress_bar_config(disable=True)
-        editor.photos = read_photos(folder / "photos")
+        editor.photo_set = read_photos(folder / "photos")
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
             module.requires_grad_(False).eval()
         return editor
@@ -311,18 +321,3 @@ def resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:
     if tuple(images.shape[-2:]) == wanted:
         return images
     return F.interpolate(images, wanted, mode="bilinear", antialias=True)
-
-
-def write_photos(photos: NDArray[np.uint8], folder: Path) -> None:
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, photo in enumerate(photos):
-        Image.fromarray(photo).save(folder / f"{index:03d}.png")
-
-
-def read_photos(folder: Path) -> NDArray[np.uint8] | None:
-    from PIL import Image
-
-    paths = sorted(folder.glob("*.png"))
-    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths]) if paths else None

@@ -22,6 +22,11 @@ LEAST_SHARE = 0.01
 BATCH, NAMED = 16, 5
 
 
+def is_shown(found: Tensor) -> Tensor:
+    """Whether the object is in photos where a judge finds it in (P, H, W), (P,): a few specks are none."""
+    return found.flatten(1).float().mean(1) >= LEAST_SHARE
+
+
 @torch.no_grad()
 def require_object(
     judge: SegmentationJudge,
@@ -39,7 +44,7 @@ def require_object(
         judge.segment(photos[:1], phrase)
     thing = object_phrase(phrases)
     found = torch.cat([judge.segment(batch, thing) for batch in photos.split(BATCH)])
-    shown = (found.flatten(1).float().mean(1) >= LEAST_SHARE) | photo_masks.flatten(1).any(1)
+    shown = is_shown(found) | photo_masks.flatten(1).any(1)
     lacking = [name for name, seen in zip(names, shown.tolist(), strict=True) if not seen]
     if not lacking:
         return

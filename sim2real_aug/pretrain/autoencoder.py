@@ -29,6 +29,7 @@ from sim2real_aug.editor.editor import to_images
 from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.loop import Draw, Loss
 from sim2real_aug.progress import progress
+from sim2real_aug.runs import save_atomically
 
 CROP = 48
 KL_WEIGHT = 1e-5
@@ -157,7 +158,7 @@ def encode_frames(vae: AutoencoderKL, frames: FrameGroups, path: Path, batch_siz
             parts.append(vae.encode(batch).latent_dist.mode().half().cpu())
             bar.advance(len(parts[-1]))
     latents = torch.cat(parts).unflatten(0, frames.images.shape[:3])
-    torch.save(latents, path)
+    save_atomically(latents, path)
     return latents
 
 

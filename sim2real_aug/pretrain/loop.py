@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sim2real_aug.devices import autocast
 from sim2real_aug.errors import Fault
 from sim2real_aug.progress import progress
-from sim2real_aug.runs import RunFolder
+from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
 MAX_GRAD_NORM = 1.0
@@ -71,9 +71,10 @@ def fit(
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     average = EMAModel(trained, decay=settings.ema_decay, use_ema_warmup=True, power=0.75)
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
-    start = _restore(checkpoint, module, optimizer, schedule, average)
+    start, seconds = _restore(checkpoint, module, optimizer, schedule, average)
+    run.rewind(start, part=part)
     precision = autocast(device, "bf16" if bf16 else "fp32")
-    seconds = time.monotonic()
+    began = time.monotonic() - seconds
     with progress(f"pretraining the {part}", settings.steps, start, "steps") as bar:
         for step in range(start, settings.steps):
             draw = Draw(numpy_generator(seed, part, step), torch_generator(seed, part, step))
@@ -92,48 +93,47 @@ def fit(
             last = step + 1 == settings.steps
             if (step + 1) % settings.log_every == 0 or last:
                 logged = {name: round(figure.item(), 6) for name, figure in figures.items()}
-                elapsed = round(time.monotonic() - seconds, 1)
                 line = {
                     "part": part,
                     "loss": value.item(),
                     "grad_norm": norm.item(),
                     **logged,
-                    "seconds": elapsed,
+                    "seconds": round(time.monotonic() - began, 1),
                 }
                 run.log(step + 1, line)
             if (step + 1) % settings.checkpoint_every == 0 or last:
-                _save(checkpoint, step + 1, module, optimizer, schedule, average)
+                seconds = time.monotonic() - began
+                _save(checkpoint, step + 1, seconds, module, optimizer, schedule, average)
             bar.advance(note=f"loss {value.item():.4f}")
     average.copy_to(trained)
 
 
 def _save(
-    path: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer,
+    path: Path, step: int, seconds: float, module: nn.Module, optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler, average: EMAModel,
 ) -> None:  # fmt: skip
     state = {
         "step": step,
+        "seconds": seconds,
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "average": average.state_dict(),
     }
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    save_atomically(state, path)
 
 
 def _restore(
     path: Path, module: nn.Module, optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler, average: EMAModel,
-) -> int:  # fmt: skip
-    """The step to go on from: 0 without a checkpoint."""
+) -> tuple[int, float]:  # fmt: skip
+    """The step to go on from and the seconds that it took to get there: 0 without a checkpoint."""
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     average.load_state_dict(state["average"])
     average.to(next(module.parameters()).device)
-    return int(state["step"])
+    return int(state["step"]), float(state.get("seconds", 0.0))  # not in checkpoints of before

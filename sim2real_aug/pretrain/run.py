@@ -55,6 +55,7 @@ from sim2real_aug.seeding import derive_seed, numpy_generator
 TOKENIZER_SCENES = 400
 SCALING_FRAMES = 256
 UNDRAWN = ("step", "part", "grad_norm", "seconds")
+PARTS = ("autoencoder", "decoder", "judge", "editor")
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,15 @@ class Start:
 
 
 def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> dict[str, Any]:
-    """Train what `configs/pretrain.yaml` describes; returns the summary that is saved with the run."""
+    """Train what `configs/pretrain.yaml` describes; returns the summary that is saved with the run.
+
+    Raises BadInput before anything is written or removed.
+    """
+    device, start = check(config)
     run = RunFolder.open(out, config, overwrite)
     done = run.summary()
     if done is not None:
         return done
-    device = resolve_device(config.device)
-    start = read_start(config)
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
     vae = train_autoencoder(config, run, frames, device, start)
@@ -89,6 +92,15 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     run.write_summary(summary)
     say(f"weights: {run.path / 'weights'}")
     return summary
+
+
+def check(config: DictConfig) -> tuple[torch.device, Start | None]:
+    """The device, and the weights to go on from. Raises BadInput for one that is not there, and for wrong settings."""
+    for part in PARTS:
+        settings(FitSettings, config[part].fit, f"{part}.fit")
+    settings(EditorArchitecture, config.editor.architecture, "editor.architecture")
+    settings(EditSettings, config.editor.edit_settings, "editor.edit_settings")
+    return resolve_device(config.device), read_start(config)
 
 
 def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:
@@ -177,7 +189,7 @@ def train_editor(
     config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, start: Start | None
 ) -> Editor:
     editor = new_editor(config, run, vae) if start is None else start.editor
-    editor.edit_settings = EditSettings(**config.editor.edit_settings)
+    editor.edit_settings = settings(EditSettings, config.editor.edit_settings)
     editor.to(vae.device)
     editor.unet.to(memory_format=torch.channels_last)
     fitting = settings(FitSettings, config.editor.fit)
@@ -220,5 +232,5 @@ def draw_training(run: RunFolder) -> None:
 
 
 def training_seconds(run: RunFolder) -> dict[str, float]:
-    """Wall-clock seconds of each part, of the last uninterrupted stretch."""
+    """Wall-clock seconds of each part."""
     return {line["part"]: line["seconds"] for line in run.metrics()}

@@ -23,10 +23,11 @@ from zarr.storage import LocalStore
 from sim2real_aug.augment import engine
 from sim2real_aug.augment.engine import augment, photos_of_episode
 from sim2real_aug.augment.gate import Verdict
-from sim2real_aug.augment.provenance import as_photo_set
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
+from sim2real_aug.data.photos import as_photo_set
+from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor, resized, to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.seeding import torch_generator
@@ -426,10 +427,24 @@ def test_photo_masks_reach_the_semantic_score(store: Path, editor: Editor, tmp_p
     mask[:4] = True
     scores = []
     for name, masks in (("a", None), ("b", {"p.png": mask})):
-        photos = PhotoSet(image, ("p.png",), ("0",), masks)
+        photos = PhotoSet(image, ("p.png",), masks)
         summary = augment(store, editor, tmp_path / f"{name}.zarr", photos=photos, judge=BrightnessJudge())
         scores.append(summary["semantic_score"])
     assert scores[0] != scores[1]
+
+
+def test_photos_that_only_their_masks_make_usable_stay_so_in_a_saved_editor(store: Path, tmp_path: Path) -> None:
+    class Blind(BrightnessJudge):
+        def segment(self, images: torch.Tensor, phrase: str) -> torch.Tensor:
+            return torch.zeros_like(images[:, 0], dtype=torch.bool)
+
+    photos = PhotoSet(np.zeros((1, SIZE, SIZE, 3), np.uint8), ("a.jpg",), {"a.jpg": np.eye(SIZE, dtype=bool)})
+    trained = editor_with_photos()
+    trained.photo_set = photos
+    trained.save_pretrained(tmp_path / "editor")
+    augment(store, load_editor(tmp_path / "editor"), tmp_path / "out.zarr", judge=Blind())
+    record = ReplayBuffer.open(tmp_path / "out.zarr").attrs["augmentation"]
+    assert record["photos"] == {"a.jpg": photos.hashes[0]}
 
 
 @pytest.mark.parametrize(

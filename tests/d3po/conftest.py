@@ -11,6 +11,7 @@ from torch import Tensor
 from sim2real_aug.d3po.rollouts import Task, TrainingImages
 from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.photos import as_photo_set
 
 from ..tiny_editor import SIZE, build_editor
 
@@ -41,8 +42,7 @@ def make_task() -> Callable[..., Task]:
             read=lambda indices: frames[indices],
             train=np.arange(6),
             held_out=np.arange(6, 8),
-            photos=rng.integers(0, 256, (2, SIZE, SIZE, 3), np.uint8),
-            photo_masks=np.zeros((2, SIZE, SIZE), bool),
+            photo_set=as_photo_set(rng.integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)),
         )
         small = {
             "rounds": 2,

@@ -1,5 +1,6 @@
 """Which round is kept, by hand; and a run against a judge that can be pleased without a better picture."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,11 @@ def test_without_a_guard_the_lowest_total_below_the_base_is_kept() -> None:
         choice = choose(choice, number, {"held_out_total": total}, SETTINGS)
     assert choice == Choice(round=4, total=-0.4)
     assert after((0.3, 0.0)).round == 0, "worse than the base editor"
+
+
+@pytest.mark.parametrize("totals", [(math.nan, 0.0), (-math.inf, 0.0), (-0.5, math.nan)])
+def test_a_total_that_is_not_finite_is_not_kept(totals: tuple[float, float]) -> None:
+    assert after((-0.2, -0.1), totals) == after((-0.2, -0.1))
 
 
 def test_a_round_that_only_the_judge_likes_is_not_kept() -> None:

@@ -26,7 +26,7 @@ MakeTask = Callable[..., Task]
 
 def photo_set(*levels: int) -> PhotoSet:
     names = tuple(f"{level}.png" for level in levels)
-    return PhotoSet(np.stack([np.full((32, 32, 3), level, np.uint8) for level in levels]), names, names)
+    return PhotoSet(np.stack([np.full((32, 32, 3), level, np.uint8) for level in levels]), names)
 
 
 @pytest.mark.parametrize("exact", [True, False])

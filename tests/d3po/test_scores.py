@@ -211,6 +211,23 @@ def test_a_given_mask_takes_its_place_from_the_other_regions() -> None:
     assert scorer(given(source, photo), edits).semantic.item() == pytest.approx(1 - 1 / 1.25**0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize(("specks", "distance"), [(1, 0.0), (4, 0.5)])
+def test_specks_of_the_object_in_a_photo_are_not_compared(specks: int, distance: float) -> None:
+    """A photo of a green table, 20 x 20, with so many magenta pixels that the judge takes for a block; 1 % is 4."""
+    source = plain(0, 1, 0).repeat(1, 10, 10)[None]
+    photo = source.clone()
+    source[0, :, 0] = torch.tensor([1.0, 0.0, 0.0])[:, None]
+    photo[0, :, 0, :specks] = torch.tensor([1.0, 0.0, 1.0])[:, None]
+    outline = torch.zeros(1, 20, 20, dtype=torch.bool)
+    edits = source[:, None].clone()
+    edits[0, 0, :, 0] = torch.tensor([0.0, 1.0, 0.0])[:, None]  # the block has gone green: 1 from magenta
+    scorer = JudgedScores(NamedJudge(), ["table", "block"])
+    assert scorer(given(source, photo, outline), edits).semantic.item() == pytest.approx(distance, abs=1e-6)
+    outline[0, 0, :specks] = True
+    outlined = scorer(given(source, photo, outline), edits).semantic.item()
+    assert outlined == pytest.approx(0.5, abs=1e-6), "what its owner outlines counts, however small"
+
+
 def test_several_photos_count_alike() -> None:
     source, photos = plain(0, 1, 0)[None], torch.stack([plain(0, 1, 0), plain(0, 1, 1)])
     scores = JudgedScores(ChannelJudge(), ["green"])(given(source, photos), source[:, None])

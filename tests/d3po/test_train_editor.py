@@ -17,9 +17,12 @@ from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data.photos import load_photos
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.writer import ReplayBufferWriter
+from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.judges.compact import CompactJudge
+
+from ..tiny_editor import build_editor
 
 TINY = [
     "device=cpu",
@@ -54,10 +57,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_without_a_word_the_simulator_and_the_editors_own_photos_are_used(
-    config: DictConfig, tmp_path: Path
+    config: DictConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     summary = train_editor(config, out=run)
+    assert "no photos given: the 2 that came with the editor are used" in capsys.readouterr().err
     assert Path(summary["picture"]).is_file()
     assert Editor.from_pretrained(run / "editor").photos is not None
     assert OmegaConf.load(run / "config.yaml").photo_hashes
@@ -97,6 +101,42 @@ def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: P
     with pytest.raises(BadInput, match="trajectories_per_condition"):
         train_editor(one, out=run, overwrite=True)
     assert (run / "summary.json").read_text() == before
+
+
+def test_the_specialist_keeps_the_photos_with_names_and_masks(
+    config: DictConfig, tmp_path: Path, photos: Path
+) -> None:
+    given = load_photos(photos, 16)
+    kept = load_editor(train_editor(config, photos=photos, out=tmp_path / "run")["editor"]).photo_set
+    assert kept is not None
+    assert (kept.names, kept.hashes) == (given.names, given.hashes)
+    np.testing.assert_array_equal(kept.mask_of_each, given.mask_of_each)
+
+
+def test_other_content_under_the_same_names_is_another_run(
+    config: DictConfig, tmp_path: Path, photos: Path, editor_folder: Path
+) -> None:
+    def write_store(level: int) -> Path:
+        with ReplayBufferWriter.create(tmp_path / "store.zarr", overwrite=True) as writer:
+            for _ in range(2):
+                writer.append_episode({"img": np.full((4, 16, 16, 3), level, np.uint8)})
+        return tmp_path / "store.zarr"
+
+    def refused(changed: str) -> None:
+        with pytest.raises(BadInput, match=f"another {changed};"):
+            train_editor(config, store, photos, tmp_path / "run")
+
+    store = write_store(10)
+    train_editor(config, store, photos, tmp_path / "run")
+    write_store(20)
+    refused("dataset_hash")
+    write_store(10)
+    mask = (photos / "1.mask.png").read_bytes()
+    (photos / "1.mask.png").unlink()
+    refused("photo_hashes")
+    (photos / "1.mask.png").write_bytes(mask)
+    build_editor(seed=1).save_pretrained(editor_folder)
+    refused("editor_hash")
 
 
 def test_an_editor_without_photos_asks_for_some(editor_folder: Path) -> None:

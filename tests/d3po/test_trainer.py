@@ -15,8 +15,9 @@ from sim2real_aug.d3po.checkpoint import copy_adapter
 from sim2real_aug.d3po.held_out import edit_held_out, held_out_change, psnr
 from sim2real_aug.d3po.learner import averaged, make_learner
 from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout, split_frames
-from sim2real_aug.d3po.scores import Conditions, Scores
+from sim2real_aug.d3po.scores import Conditions, Scorer, Scores
 from sim2real_aug.d3po.trainer import prepare, run_round, train
+from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.adapter import reference
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, Fault
@@ -131,10 +132,45 @@ def test_a_score_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
         scores = task.scorer(conditions, edits)
         return replace(scores, semantic=scores.semantic * math.nan) if train_rounds > 2 else scores
 
-    with pytest.raises(Fault, match=r"round 2: .*not finite.*last good round"):
+    with pytest.raises(Fault, match=r"^round 2: .*not finite; start again in another --out with a lower d3po"):
         train(replace(task, scorer=poisoned), run)
     assert torch.load(run.checkpoints / "state.pt", weights_only=True)["round"] == 1
+
+
+def scripted(task: Task, *levels: float) -> Scorer:
+    """Samples are scored by the task's scorer, the held-out edits of the n-th evaluation all by levels[n]."""
+    left = iter(levels)
+
+    def score(conditions: Conditions, edits: Tensor) -> Scores:
+        held_out = edits.shape[1] == 1
+        return Scores(*torch.full((2, *edits.shape[:2]), next(left))) if held_out else task.scorer(conditions, edits)
+
+    return score
+
+
+@pytest.mark.parametrize(("judge", "guard"), [((0.0, -1.0, math.nan), ()), ((0.0, -1.0, -2.0), (0.0, 0.0, math.nan))])
+def test_held_out_scores_that_are_not_finite_end_the_run_with_the_best_round_before(
+    make_task: MakeTask, tmp_path: Path, judge: tuple[float, ...], guard: tuple[float, ...]
+) -> None:
+    task, run = make_task(rounds=3), open_run(tmp_path / "run")
+    watched = replace(task, scorer=scripted(task, *judge), guard=scripted(task, *guard) if guard else None)
+    with pytest.raises(Fault, match=r"^round 2: .*_total nan.* The best round so far, 1, is in .*run/editor$"):
+        train(watched, run)
+    assert [line["step"] for line in run.metrics()] == [0, 1]
+    assert torch.load(run.checkpoints / "state.pt", weights_only=True)["choice"]["round"] == 1
+    train(make_task(rounds=1, keep="last"), open_run(tmp_path / "alone"))
+    kept, first = (load_editor(tmp_path / name) for name in ("run", "alone"))
+    np.testing.assert_array_equal(kept.photos, task.images.photos)
+    for ours, theirs in zip(kept.unet.parameters(), first.unet.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_rate_that_ruins_the_editor_ends_in_a_fault(make_task: MakeTask, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run")
+    with pytest.raises(Fault, match=r"^round 1: .*held_out_total nan.*no editor was written"):
+        train(make_task(rounds=1, learning_rate=1e12), run)
     assert not (run.path / "editor").exists()
+    assert run.summary() is None
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_task: MakeTask) -> None:
@@ -145,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(make_task: Ma
     with torch.no_grad():
         task.editor.unet.conv_in.weight[0, 0, 0, 0] = math.nan
     before = copy_adapter(task.editor)
-    with pytest.raises(Fault, match="round 2"):
+    with pytest.raises(Fault, match="not finite"):
         run_round(task, learner, 2)
     for name, value in copy_adapter(task.editor).items():
         assert torch.equal(value.nan_to_num(9.0), before[name].nan_to_num(9.0))
@@ -155,7 +191,7 @@ def test_a_policy_that_flies_off_stops_the_run_and_keeps_the_last_good_state(
     make_task: MakeTask, tmp_path: Path
 ) -> None:
     run = open_run(tmp_path / "run")
-    with pytest.raises(Fault, match=r"round 2: the KL from the base editor is .* above d3po.max_kl; stopped"):
+    with pytest.raises(Fault, match=r"round 2: the KL from the base editor is .* above d3po.max_kl; start again"):
         train(make_task(rounds=3, learning_rate=1e-2, max_kl=1e-6), run)
     assert [line["step"] for line in run.metrics()] == [0, 1]
     assert torch.load(run.checkpoints / "state.pt", weights_only=True)["round"] == 1

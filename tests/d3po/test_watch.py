@@ -1,5 +1,6 @@
 """What watches a run: a guard that is another judge, and the real look of held-out states."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.envs import make_renderer
 from sim2real_aug.errors import BadInput
+from sim2real_aug.judges import SHIPPED_JUDGE, load_judge
 from sim2real_aug.judges.compact import CompactJudge
 
 CPU = torch.device("cpu")
@@ -21,15 +23,17 @@ CPU = torch.device("cpu")
 
 def test_the_judge_that_is_trained_against_is_no_guard(tmp_path: Path) -> None:
     CompactJudge(channels=(8, 8), embedding_dim=8).save_pretrained(tmp_path / "other")
-    settings = D3POSettings()
-    config = compose("train_editor", ["guard=compact"])
-    with pytest.raises(BadInput, match="the guard is the judge that is trained against"):
-        open_guard(config.guard, config.judge, settings, CPU)
+    settings, judge = D3POSettings(), load_judge()
+    copy = shutil.copytree(SHIPPED_JUDGE, tmp_path / "copy")
+    for same in ([], [f"guard.path={SHIPPED_JUDGE}"], [f"guard.path={copy}"]):
+        config = compose("train_editor", ["guard=compact", *same])
+        with pytest.raises(BadInput, match="the guard is the judge that is trained against"):
+            open_guard(config, judge, settings, CPU)
     config = compose("train_editor", ["guard=compact", f"guard.path={tmp_path / 'other'}"])
-    guard = open_guard(config.guard, config.judge, settings, CPU)
+    guard = open_guard(config, judge, settings, CPU)
     assert guard is not None
     assert guard.regions == settings.regions
-    assert compose("train_editor").get("guard") is None
+    assert open_guard(compose("train_editor"), judge, settings, CPU) is None
 
 
 def test_targets_are_the_renders_of_the_held_out_states(tmp_path: Path) -> None:

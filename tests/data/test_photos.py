@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sim2real_aug.data import load_photos
+from sim2real_aug.data import PhotoSet, load_photos
+from sim2real_aug.data.photos import read_photos, write_photos
 from sim2real_aug.errors import BadInput
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -148,6 +149,32 @@ def test_masks_follow_their_photo(tmp_path: Path) -> None:
     expected = np.zeros((8, 8), bool)
     expected[:4, :4] = True
     np.testing.assert_array_equal(photos.masks["a.jpg"], expected)
+
+
+def test_a_hash_is_of_what_is_made_of_the_photo(tmp_path: Path) -> None:
+    """The same file with other corners or another mask is another photo; the same pixels in another file are not."""
+    Image.fromarray(quarters(40)).save(tmp_path / "a.png")
+    plain = load_photos(tmp_path, 8).hashes
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    assert load_photos(tmp_path, 8).hashes == plain
+    (tmp_path / "photos.yaml").write_text("corners: [[0, 0], [20, 0], [20, 20], [0, 20]]")
+    cut = load_photos(tmp_path, 8).hashes
+    Image.fromarray(np.full((40, 40), 255, np.uint8)).save(tmp_path / "b.mask.png")
+    assert len({plain, cut, load_photos(tmp_path, 8).hashes}) == 3
+
+
+def test_photos_that_are_kept_come_back_with_names_and_masks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    mask = np.eye(8, dtype=bool)
+    names = ("b.jpg", "a.jpg")  # the order is what edits go by
+    photos = PhotoSet(rng.integers(0, 256, (2, 8, 8, 3), np.uint8), names, {"a.jpg": mask})
+    write_photos(photos, tmp_path / "photos")
+    kept = read_photos(tmp_path / "photos")
+    assert kept is not None
+    assert (kept.names, kept.hashes) == (photos.names, photos.hashes)
+    assert kept.masks is not None
+    np.testing.assert_array_equal(kept.masks["a.jpg"], mask)
+    assert read_photos(tmp_path) is None
 
 
 def test_bad_folders(tmp_path: Path) -> None:

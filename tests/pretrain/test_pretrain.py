@@ -1,6 +1,7 @@
 """Pretraining: what examples are made of, resuming, and the whole run at a tiny size."""
 
 import json
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,16 @@ from sim2real_aug.editor.editor import to_images
 from sim2real_aug.envs.scenes import sample_scene
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
-from sim2real_aug.pretrain import pretrain
-from sim2real_aug.pretrain.autoencoder import along, build_autoencoder, color_axes, fold_color_axes
+from sim2real_aug.pretrain import loop, pretrain
+from sim2real_aug.pretrain.autoencoder import (
+    along,
+    build_autoencoder,
+    color_axes,
+    encode_frames,
+    fold_color_axes,
+)
 from sim2real_aug.pretrain.editor import draw_examples, dropout_masks
+from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.instructions import instruction_for, scene_words
 from sim2real_aug.pretrain.judge import info_nce, recolor
 from sim2real_aug.pretrain.loop import Draw, FitSettings, fit
@@ -102,7 +110,10 @@ def test_info_nce_is_low_for_matching_pairs_and_skips_unseen_regions() -> None:
     assert torch.isfinite(info_nce(first, torch.eye(4))[0])
 
 
-def test_interrupted_fit_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_interrupted_fit_equals_an_uninterrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+
     def train(folder: Path, stop: int | None) -> torch.Tensor:
         torch.manual_seed(0)
         module = torch.nn.Linear(3, 1)
@@ -116,13 +127,49 @@ def test_interrupted_fit_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
         loss.calls = 0  # type: ignore[attr-defined]
         run = RunFolder.open(folder, compose("pretrain"))
-        fit("toy", module, loss, FitSettings(20, 8, 0.01, warmup_steps=2, checkpoint_every=4), run, seed=0)
+        settings = FitSettings(20, 8, 0.01, warmup_steps=2, checkpoint_every=4, log_every=1)
+        fit("toy", module, loss, settings, run, seed=0)
         return module.weight.detach()
 
     expected = train(tmp_path / "whole", None)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", 10)
+    RunFolder(tmp_path / "cut").log(50, {"part": "another"})
     torch.testing.assert_close(train(tmp_path / "cut", None), expected)
+    lines = RunFolder(tmp_path / "cut").metrics()
+    assert [line["step"] for line in lines if line["part"] == "toy"] == list(range(1, 21))
+    assert [line["step"] for line in lines if line["part"] == "another"] == [50]
+    seconds = [line["seconds"] for line in lines if line["part"] == "toy"]
+    assert seconds == sorted(seconds), "the time before the stop counts too"
+
+
+def test_latents_that_were_cut_short_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(content: object, path: Path) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    shape = (1, 3, 2, 8, 8)
+    frames = FrameGroups(
+        np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), np.zeros(shape, np.float16), np.zeros((1, 2), int)
+    )
+    vae, path = build_autoencoder([8, 8], 4, 8, 4), tmp_path / "latents.pt"
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            encode_frames(vae, frames, path)
+    made = encode_frames(vae, frames, path)
+    assert made.shape == (1, 3, 2, 4, 4, 4)
+    assert torch.equal(encode_frames(vae, frames, path), made)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+@pytest.mark.parametrize("wrong", ["recipe=gpu", "editor.fit.steps=many", "initial_weights=nowhere"])
+def test_bad_input_removes_nothing(tmp_path: Path, wrong: str) -> None:
+    run = RunFolder.open(tmp_path, compose("pretrain"))
+    run.checkpoint("editor.pt").write_bytes(b"hours of work")
+    with pytest.raises(BadInput):
+        pretrain(compose("pretrain", [wrong]), tmp_path, overwrite=True)
+    assert run.checkpoint("editor.pt").read_bytes() == b"hours of work"
 
 
 def test_whole_pretraining_at_a_tiny_size(tmp_path: Path) -> None:
