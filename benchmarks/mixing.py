@@ -4,8 +4,8 @@
         [--records DIR] [--picture OUT.png] [KEY=VALUE ...]
 
 For each value a `gain` of one scene that differs from the usual one in nothing else (KEY=VALUE change it for all): by
-default the arm `specialist`, seed 0, 100 starts and no proxy. The scene is one that pretraining has not seen and that is drawn in
-milliseconds, for a dozen policies are evaluated. Every value keeps its records; the same command goes on.
+default the arm `specialist`, seed 0, 100 starts and no proxy. The scene is one that pretraining has not seen and that
+is drawn in milliseconds, for a dozen policies are evaluated. Every value keeps its records; the same command goes on.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
+from sim2real_aug.editor.composition import Composer, composer_for
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
@@ -69,6 +70,7 @@ class _Work:
     edited: range
     photos_per_edit: int
     geometry: GeometryReader | None
+    composer: Composer | None
 
 
 def augment(
@@ -175,13 +177,14 @@ def _prepare(
     masks = (resized(given, editor.image_size)[:, 0] > 0.5).to(editor.device)
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
-    geometry = None
     if judge is not None:
         require_object(judge, images, masks, prompts.names, (settings.region,))
-        geometry = find_geometry(buffer, settings.frame_geometry) if settings.image_name == "img" else None
+    composer, geometry = composer_for(editor, images, masks, judge), None
+    if settings.image_name == "img" and not judge is composer is None:
+        geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)
     return (
-        _Work(buffer, editor, judge, images, masks, prompts.names, settings, edited, per_edit, geometry),
+        _Work(buffer, editor, judge, images, masks, prompts.names, settings, edited, per_edit, geometry, composer),
         record,
     )
 
@@ -316,20 +319,22 @@ def _edit_batch(
     drawn = np.stack(choice)[position]
     chosen = torch.from_numpy(drawn).to(editor.device)
     exact = None
-    if work.judge is not None and work.geometry is not None:
+    if work.geometry is not None:
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
+    source = resized(to_images(frames), editor.image_size).to(editor.device)
     conditions = Conditions(
-        source=resized(to_images(frames), editor.image_size).to(editor.device),
+        source=source,
         photos=work.photos[chosen],
         photo_masks=work.photo_masks[chosen],
         numbers=numbers,
         geometry=exact,
         photo_numbers=drawn,
+        prompts=work.composer and work.composer(chosen, source, exact and exact.labels),
     )
     with autocast(editor.device, work.settings.precision):
         latents = torch.cat(noise)[position].to(editor.device)
-        edits = editor.edit(conditions.source, conditions.photos, latents).float()
+        edits = editor.edit(source, conditions.visual_prompts, latents).float()
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

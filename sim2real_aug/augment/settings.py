@@ -9,9 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import settings
-from sim2real_aug.d3po.watch import open_judge
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput
+from sim2real_aug.judges import open_judge
 from sim2real_aug.judges.base import Judge
 
 

@@ -49,7 +49,7 @@ def edit_held_out(task: Task) -> HeldOut:
     for conditions in make_conditions(task, frames, photos, task.settings.batch_size):
         latents = initial_latents(task, "held-out latents", numbers=conditions.numbers)
         with task.autocast():
-            edits = task.editor.edit(conditions.source, conditions.photos, latents)
+            edits = task.editor.edit(conditions.source, conditions.visual_prompts, latents)
         edited.append(torch.from_numpy(to_frames(edits)))
         seen.append([scorer(conditions, edits[:, None]) for scorer in scorers])
     scores = [_collect(Scores.join(parts), len(frames)) for parts in zip(*seen, strict=True)]

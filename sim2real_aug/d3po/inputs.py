@@ -20,6 +20,7 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.editor.composition import Composer, composer_for
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
@@ -59,8 +60,19 @@ def check_photos(photos: PhotoSet, judge: Judge, regions: Sequence[str], device:
     require_object(judge, to_images(photos.images, device), masks, photos.names, regions)
 
 
+def photo_composer(editor: Any, photos: PhotoSet, judge: Judge) -> Composer | None:
+    """See `composer_for`."""
+    masks = torch.from_numpy(photos.mask_of_each).to(editor.device)
+    return composer_for(editor, to_images(photos.images, editor.device), masks, judge)
+
+
 def training_images(
-    buffer: ReplayBuffer, photos: PhotoSet, size: int, settings: D3POSettings, redraw: str | None = None
+    buffer: ReplayBuffer,
+    photos: PhotoSet,
+    size: int,
+    settings: D3POSettings,
+    redraw: str | None = None,
+    composer: Composer | None = None,
 ) -> TrainingImages:
     """Frames of `buffer` and `photos` at size x size, split into training and held-out frames.
 
@@ -74,6 +86,7 @@ def training_images(
         held_out=held_out,
         photo_set=photos,
         geometry=None if exact is None else lambda frames: exact(frames).resized(size, crop=True),
+        composer=composer,
     )
 
 

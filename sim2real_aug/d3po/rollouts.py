@@ -23,6 +23,7 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import GeometryReader
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.devices import autocast
+from sim2real_aug.editor.composition import Composer
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.prompts import draw_photos
@@ -38,7 +39,7 @@ class TrainingImages:
     """What a run learns from.
 
     read: frame indices (n,) -> frames (n, S, S, 3) uint8. train, held_out: indices, disjoint.
-    geometry: of the frames, by their indices, where it is known.
+    geometry: of the frames, by their indices, where it is known. composer: of an editor that composes its prompts.
     """
 
     read: FrameReader
@@ -46,6 +47,7 @@ class TrainingImages:
     held_out: NDArray[np.int64]
     photo_set: PhotoSet
     geometry: GeometryReader | None = None
+    composer: Composer | None = None
 
     @property
     def photos(self) -> NDArray[np.uint8]:
@@ -129,14 +131,17 @@ def make_conditions(
         numbers = mine[start : start + batch]
         chosen = photos[numbers]
         exact = None if images.geometry is None else images.geometry(frames[numbers])
+        geometry = None if exact is None else SourceGeometry.on(device, exact)
+        source, composer = to_images(images.read(frames[numbers]), device), images.composer
         prompts = to_images(images.photos[chosen.flatten()], device)
         yield Conditions(
-            source=to_images(images.read(frames[numbers]), device),
+            source=source,
             photos=prompts.unflatten(0, chosen.shape),
             photo_masks=torch.from_numpy(images.photo_masks[chosen]).to(device),
             numbers=numbers,
-            geometry=None if exact is None else SourceGeometry.on(device, exact),
+            geometry=geometry,
             photo_numbers=chosen,
+            prompts=composer and composer(torch.from_numpy(chosen).to(device), source, geometry and geometry.labels),
         )
 
 
@@ -216,7 +221,7 @@ def sample_rollout(task: Task, conditions: Conditions, round_number: int) -> Rol
     latents = initial_latents(task, "initial latents", round_number, numbers=conditions.numbers)
     noise = step_noise(task, round_number, conditions.numbers, latents.shape[1:])
     with task.autocast():
-        conditioning = editor.condition(conditions.source, conditions.photos, instruction).repeat(group)
+        conditioning = editor.condition(conditions.source, conditions.visual_prompts, instruction).repeat(group)
         trajectory = sample_trajectory(
             editor,
             conditioning,

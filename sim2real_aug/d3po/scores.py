@@ -57,7 +57,8 @@ class Conditions:
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
     source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo for as
-    long as a scorer lives, and the judges read it once; None: all differ.
+    long as a scorer lives, and the judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that
+    composes is shown in place of the photos.
     """
 
     source: Tensor
@@ -66,6 +67,12 @@ class Conditions:
     numbers: NDArray[np.int64]
     geometry: SourceGeometry | None = None
     photo_numbers: NDArray[np.int64] | None = None
+    prompts: Tensor | None = None
+
+    @property
+    def visual_prompts(self) -> Tensor:
+        """What the editor is shown, (C, n, 3, H, W)."""
+        return self.photos if self.prompts is None else self.prompts
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
 from sim2real_aug.d3po.choice import choose, is_hacked
 from sim2real_aug.d3po.held_out import draw_grid, edit_held_out, held_out_metrics
-from sim2real_aug.d3po.inputs import check_photos, open_dataset, open_photos, training_images
+from sim2real_aug.d3po.inputs import check_photos, open_dataset, open_photos, photo_composer, training_images
 from sim2real_aug.d3po.learner import Learner, averaged, make_learner
 from sim2real_aug.d3po.preferences import rank_pairs, total_score
 from sim2real_aug.d3po.processes import (
@@ -43,13 +43,14 @@ from sim2real_aug.d3po.rollouts import Task, draw_steps, sample_round
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import update, with_reference
-from sim2real_aug.d3po.watch import held_out_targets, open_guard, open_judge
+from sim2real_aug.d3po.watch import held_out_targets, open_guard
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import Fault
+from sim2real_aug.judges import open_judge
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed
@@ -99,7 +100,8 @@ def train_editor(
             say(f"{run.path} is finished; --overwrite starts again")
             return finished
         buffer = open_dataset(dataset, config.simulate, run.path)
-    images = training_images(buffer, photo_set, editor.image_size, settings, config.frame_geometry)
+    composer = photo_composer(editor, photo_set, judge)
+    images = training_images(buffer, photo_set, editor.image_size, settings, config.frame_geometry, composer)
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
     targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
     require_work(held_out_frames=len(images.held_out))

@@ -15,6 +15,7 @@ from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.errors import BadInput
+from sim2real_aug.judges import open_judge
 from sim2real_aug.judges.base import Judge
 
 
@@ -23,14 +24,6 @@ class StateRenderer(Protocol):
 
     def image(self, state: ArrayLike, size: int) -> NDArray[np.uint8]:
         """The picture of a row of `data/state`, (size, size, 3) uint8."""
-
-
-def open_judge(node: DictConfig, device: torch.device) -> Judge:
-    """The judge that a hydra node makes, on `device`."""
-    judge: Judge = make(node)
-    if isinstance(judge, torch.nn.Module):
-        judge.to(device)
-    return judge
 
 
 def open_guard(

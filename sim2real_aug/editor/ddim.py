@@ -54,6 +54,15 @@ def _x0_and_noise(
     raise BadInput(f"prediction_type must be 'epsilon' or 'v_prediction'; the scheduler has '{kind}'")
 
 
+def velocity_of(scheduler: DDIMScheduler, latents: Tensor, timesteps: Tensor) -> Tensor:
+    """-√(1 − ā) x, like `latents` (B, C, H, W): the part of v = √ā ε − √(1 − ā) x that clean latents x make.
+
+    A network whose output this is added to predicts clean latents less x.
+    """
+    alphas = scheduler.alphas_cumprod.to(latents.device, torch.float32)[timesteps].reshape(-1, 1, 1, 1)
+    return -(1 - alphas).sqrt() * latents
+
+
 def ddim_step(
     scheduler: DDIMScheduler,
     output: Tensor,

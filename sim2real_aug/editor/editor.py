@@ -26,7 +26,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
-from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
+from sim2real_aug.editor.composition import composer_for
+from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps, velocity_of
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
 from sim2real_aug.editor.parts import PARTS, load_parts
@@ -106,7 +107,10 @@ class Editor(DiffusionPipeline):
         fusion: ConditioningFusion,
         scheduler: DDIMScheduler,
         edit_settings: dict[str, Any] | None = None,
+        composes: bool = False,
     ) -> None:
+        """composes: trained on visual prompts in the source's layout (`composition`), and to predict what an edit
+        differs from its prompt by."""
         super().__init__()
         require_fit(vae, text_encoder, unet, fusion)
         vae.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU; slower for the UNet
@@ -118,7 +122,12 @@ class Editor(DiffusionPipeline):
             fusion=fusion,
             scheduler=scheduler,
         )
-        self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))))
+        self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))), composes=composes)
+
+    @property
+    def composes(self) -> bool:
+        """Whether visual prompts are to be made by `composition.composer_for`."""
+        return bool(self.config.composes)
 
     @cached_property
     def photo_set(self) -> PhotoSet | None:
@@ -211,6 +220,9 @@ class Editor(DiffusionPipeline):
         outputs = self.unet(
             torch.cat([repeated, images], dim=1), timesteps, encoder_hidden_states=tokens
         ).sample.float()
+        if self.composes:
+            prompts = torch.cat(style).float() * self.vae.config.scaling_factor
+            outputs = outputs + velocity_of(self.scheduler, prompts, timesteps)
         weighted = [
             weight * part for (weight, _), part in zip(active, outputs.chunk(len(active)), strict=True)
         ]
@@ -268,10 +280,14 @@ class Editor(DiffusionPipeline):
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
         size = self.nearest_size(*frames.shape[1:3])
         chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
-        style = resized(to_images(photos, self.device), size)[torch.from_numpy(chosen).to(self.device)]
+        prompts = resized(to_images(photos, self.device), size)
+        numbers = torch.from_numpy(chosen).to(self.device)
+        source = resized(to_images(frames, self.device), size)
+        composer = composer_for(self, prompts)
+        style = prompts[numbers] if composer is None else composer(numbers, source)
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
-        edits = self.edit(resized(to_images(frames, self.device), size), style, noise, instruction)
+        edits = self.edit(source, style, noise, instruction)
         return to_frames(resized(edits, frames.shape[1:3]))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:

@@ -1,9 +1,9 @@
 """Pretraining of the compact base editor, with its visual prompt.
 
-An example is (source, visual prompt, instruction) -> target: the same state in two looks, and another state in the
-target's look. Conditionings are dropped so that every pass of the guidance formula is trained. The autoencoder is
-frozen and its latents are computed once. Target: the velocity (Salimans & Ho 2022), which keeps few-step sampling
-sharp; D3PO's step formulas take either kind of prediction.
+An example is (source, visual prompt, instruction) -> target: the same state in two looks, and a prompt composed of
+other states in the target's look. Conditionings are dropped so that every pass of the guidance formula is trained.
+The autoencoder is frozen and its latents are computed once. Target: the velocity (Salimans & Ho 2022), which keeps
+few-step sampling sharp; D3PO's step formulas take either kind of prediction.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales
-from sim2real_aug.pretrain.frames import FrameGroups
+from sim2real_aug.pretrain.frames import ExampleIndex
 from sim2real_aug.pretrain.instructions import (
     MAX_TOKENS,
     instruction_for,
@@ -32,6 +32,7 @@ from sim2real_aug.pretrain.instructions import (
     vocabulary_corpus,
 )
 from sim2real_aug.pretrain.loop import Draw, Loss
+from sim2real_aug.pretrain.prompts import PromptSource
 
 DROP = 0.05  # share of each kind of dropout, InstructPix2Pix's p
 FLAT = 0
@@ -104,18 +105,7 @@ def build_editor(
         norm_num_groups=architecture.norm_num_groups,
     )
     fusion = ConditioningFusion(2 * vae.config.latent_channels, architecture.text_hidden_size)
-    return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler())
-
-
-@dataclass(frozen=True)
-class ExampleIndex:
-    """Where a batch's examples lie in the frames: B groups, looks and states."""
-
-    groups: NDArray[np.integer]
-    source_looks: NDArray[np.integer]
-    target_looks: NDArray[np.integer]
-    states: NDArray[np.integer]
-    style_states: NDArray[np.integer]
+    return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler(), composes=True)
 
 
 def draw_examples(rng: np.random.Generator, shape: tuple[int, ...], batch: int) -> ExampleIndex:
@@ -143,16 +133,17 @@ def draw_timesteps(rng: np.random.Generator, count: int) -> Tensor:
 
 
 def editor_loss(
-    editor: Editor, frames: FrameGroups, latents: Tensor, sample_scene: str, batch_size: int
+    editor: Editor, prompts: PromptSource, latents: Tensor, sample_scene: str, batch_size: int
 ) -> Loss:
     """Mean squared error of the velocity on a random batch of examples."""
+    frames = prompts.frames
     scenes = get_method(sample_scene)
     device = editor.device
 
     def conditioning(index: ExampleIndex, rng: np.random.Generator) -> Conditioning:
         keep_source, keep_style, keep_text = dropout_masks(rng.random(batch_size))
         source = latents[index.groups, index.source_looks, index.states].to(device).float()
-        style = latents[index.groups, index.target_looks, index.style_states].to(device).float()
+        style = editor.encode_images(prompts.composed(index, rng).to(device))
         texts = [
             instruction_for(None if look == FLAT else scenes(int(frames.scenes[group, look - 1])), rng)
             if keep

@@ -48,6 +48,17 @@ class FrameGroups:
 
 
 @dataclass(frozen=True)
+class ExampleIndex:
+    """Where a batch's examples lie in the frames: B groups, looks and states."""
+
+    groups: NDArray[np.integer]
+    source_looks: NDArray[np.integer]
+    target_looks: NDArray[np.integer]
+    states: NDArray[np.integer]
+    style_states: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
 class FrameSettings:
     """What to draw. `renderer` is the dotted name of a function (domain, seed) -> renderer."""
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sim2real_aug.data.regions import REGIONS, relative_depth
+from sim2real_aug.editor.composition import label_regions, take_apart
 from sim2real_aug.editor.editor import Editor, to_images
 from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.frames import sample_states
@@ -68,7 +69,7 @@ def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str,
     device = editor.device
     source, target, prompt = (t.to(device) for t in (held_out.source, held_out.target, held_out.prompt))
     noise = editor.initial_latents(1, torch_generator("held-out noise"), source.shape[-1])
-    edit = editor.edit(source, prompt, noise.expand(len(source), -1, -1, -1))
+    edit = editor.edit(source, _composed(judge, held_out).to(device), noise.expand(len(source), -1, -1, -1))
     rebuilt = editor.decode(editor.encode_images(target) * editor.vae.config.scaling_factor)
     block, source_block = (
         torch.from_numpy(labels == REGIONS.index("block")).to(device)
@@ -91,6 +92,15 @@ def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str,
             "scene_retrieval_unedited": retrieval(judge, source, prompt),
         },
     }
+
+
+def _composed(judge: CompactJudge, held_out: HeldOut) -> Tensor:
+    """The visual prompts that a Composer makes of one photo a scene, (M, 3, H, W)."""
+    device = next(judge.parameters()).device
+    photos, layouts = held_out.prompt.to(device), torch.from_numpy(held_out.source_labels).to(device)
+    first = torch.zeros(1, dtype=torch.long, device=device)
+    benches = [take_apart(photo, label_regions(judge, photo)) for photo in photos.split(1)]
+    return torch.cat([bench.seen_as(layout, first) for bench, layout in zip(benches, layouts.split(1), strict=True)])
 
 
 def psnr(images: Tensor, target: Tensor) -> float:

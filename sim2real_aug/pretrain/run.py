@@ -47,6 +47,7 @@ from sim2real_aug.pretrain.held_out import draw_held_out, measure
 from sim2real_aug.pretrain.judge import judge_loss
 from sim2real_aug.pretrain.loop import FitSettings, fit
 from sim2real_aug.pretrain.model_card import model_card
+from sim2real_aug.pretrain.prompts import PromptSource, read_regions
 from sim2real_aug.progress import say
 from sim2real_aug.report.curves import Panel, draw_curves
 from sim2real_aug.runs import RunFolder
@@ -81,7 +82,7 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     vae = train_autoencoder(config, run, frames, device, start)
     train_decoder(config, run, frames, vae)
     judge = train_judge(config, run, frames, device, start)
-    editor = train_editor(config, run, frames, vae, start)
+    editor = train_editor(config, run, frames, vae, judge, start)
     held_out = draw_held_out(config)
     editor.photos = held_out.photos
     write_weights(editor, judge, run)
@@ -186,7 +187,12 @@ def train_judge(
 
 
 def train_editor(
-    config: DictConfig, run: RunFolder, frames: FrameGroups, vae: AutoencoderKL, start: Start | None
+    config: DictConfig,
+    run: RunFolder,
+    frames: FrameGroups,
+    vae: AutoencoderKL,
+    judge: CompactJudge,
+    start: Start | None,
 ) -> Editor:
     editor = new_editor(config, run, vae) if start is None else start.editor
     editor.edit_settings = settings(EditSettings, config.editor.edit_settings)
@@ -195,8 +201,10 @@ def train_editor(
     fitting = settings(FitSettings, config.editor.fit)
     if fitting.steps == 0:
         return editor
+    editor.register_to_config(composes=True)  # weights to go on from may not have been
     latents = frame_latents(run, frames, vae)
-    loss = editor_loss(editor, frames, latents, config.frames.sample_scene, fitting.batch_size)
+    prompts = PromptSource(frames, read_regions(judge, frames, run.checkpoint("regions.pt")))
+    loss = editor_loss(editor, prompts, latents, config.frames.sample_scene, fitting.batch_size)
     modules = trained_modules(editor).requires_grad_(True).train()
     fit("editor", modules, loss, fitting, run, config.seed, config.bf16)
     modules.requires_grad_(False).eval()

@@ -11,8 +11,8 @@ from torch import Tensor
 from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.config import compose
 from sim2real_aug.d3po.scores import Conditions, JudgedScores
-from sim2real_aug.d3po.watch import open_judge
 from sim2real_aug.errors import MissingExtra
+from sim2real_aug.judges import open_judge
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.judges.composed import ComposedJudge
 from sim2real_aug.judges.depth_anything import load_depth_anything

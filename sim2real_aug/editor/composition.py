@@ -1,0 +1,138 @@
+"""Visual prompts in the source's layout: the photos' bench without what moves on it, and what moves in its colours.
+
+A photo shows block and pusher elsewhere than the source does, and a small network copies from the same place of its
+visual prompt far more readily than from the same thing. So the photos are taken apart once: a plate (the bench alone)
+and the colours of what moves. For each source they are put together as the source has it.
+
+Legend: P photos, B sources, R regions, S pixels a side. Images (3, S, S) in [0, 1]; labels (S, S), index into REGIONS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.coding import nearest_size
+from sim2real_aug.judges import load_judge
+from sim2real_aug.judges.base import SegmentationJudge
+
+TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
+MOVING = (BLOCK, PUSHER)
+SIDE_MULTIPLE = 8  # of what the compact judge reads
+MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
+UNLIKE = 0.08  # a photo's pixel that is farther from the plate shows a shadow, or something that was not recognised
+LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What P photos of one bench show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves."""
+
+    plates: Tensor
+    colors: Tensor
+
+    def seen_as(self, labels: Tensor, chosen: Tensor) -> Tensor:
+        """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it: (B, 3, S, S)."""
+        images = self.plates[chosen]
+        for region in MOVING:
+            there = (labels == region)[:, None]
+            images = torch.where(there, self.colors[chosen, region][:, :, None, None], images)
+        return images
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Makes the visual prompts of an editor that composes them. segmenter: reads sources whose regions are unknown."""
+
+    bench: Bench
+    segmenter: SegmentationJudge
+
+    def __call__(self, chosen: Tensor, source: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Prompts (B, n, 3, S, S) for sources (B, 3, S, S), whose regions may be known (B, S, S), by photos (B, n)."""
+        labels = label_regions(self.segmenter, source) if labels is None else labels
+        return torch.stack([self.bench.seen_as(labels, column) for column in chosen.T], dim=1)
+
+
+@torch.no_grad()
+def composer_for(
+    editor: Any, photos: Tensor, masks: Tensor | None = None, segmenter: SegmentationJudge | None = None
+) -> Composer | None:
+    """The composer of photos (P, 3, S, S) for `editor`; None for one that takes photos as they are.
+
+    masks: (P, S, S) bool, where the block is in photos whose owner outlined it, all False in the others. segmenter:
+    None takes the compact judge that ships.
+    """
+    if not getattr(editor, "composes", False):
+        return None
+    segmenter = load_judge().to(photos.device) if segmenter is None else segmenter
+    labels = label_regions(segmenter, photos)
+    if masks is not None:
+        outlined = masks.flatten(1).any(1)[:, None, None]
+        labels = torch.where(outlined & (labels == BLOCK), TABLE, labels).masked_fill(masks, BLOCK)
+    return Composer(take_apart(photos, labels), segmenter)
+
+
+def label_regions(segmenter: SegmentationJudge, images: Tensor) -> Tensor:
+    """The region of each pixel of images (B, 3, H, W), (B, H, W); the table where nothing is found."""
+    size = images.shape[-2:]
+    readable = nearest_size(*size, SIDE_MULTIPLE)
+    seen = images if readable == tuple(size) else F.interpolate(images, readable, mode="area")
+    labels = torch.full((len(images), *readable), TABLE, device=images.device)
+    for region, name in enumerate(REGIONS):
+        labels[segmenter.segment(seen, name)] = region
+    return F.interpolate(labels[:, None].float(), size)[:, 0].long()
+
+
+def take_apart(photos: Tensor, labels: Tensor) -> Bench:
+    """The bench of photos (P, 3, S, S) whose regions are known, (P, S, S)."""
+    moving = torch.stack([labels == region for region in MOVING]).any(0)
+    covered = _grown(moving, round(MARGIN * photos.shape[-1]))
+    return Bench(_plates(photos, covered), _colors(photos, labels))
+
+
+def _plates(photos: Tensor, covered: Tensor) -> Tensor:
+    """Photos without what is `covered` (P, S, S): there the median of the others, in the photo's own exposure."""
+    hidden = covered[:, None].expand_as(photos)
+    plate = photos.masked_fill(hidden, torch.nan).nanmedian(dim=0).values
+    plate = _filled(plate)
+    apart = photos - plate
+    exposure = apart.masked_fill(hidden, torch.nan).flatten(2).nanmedian(dim=2).values.nan_to_num()[..., None, None]
+    unlike = ((apart - exposure).abs() > UNLIKE).any(1, keepdim=True)
+    return torch.where(hidden | unlike, (plate + exposure).clamp(0, 1), photos)
+
+
+def _filled(image: Tensor) -> Tensor:
+    """An image (3, S, S) whose NaN pixels are spread into from their neighbours."""
+    known = image.isfinite().all(0)
+    image = image.nan_to_num(0.5)
+    while known.any() and not known.all():
+        weight = F.avg_pool2d(known[None].to(image.dtype), 3, 1, 1)
+        spread = F.avg_pool2d(image[None] * known, 3, 1, 1)[0] / weight.clamp(min=1e-6)
+        image = torch.where(known, image, spread)
+        known = known | (weight[0] > 0)
+    return image
+
+
+def _colors(photos: Tensor, labels: Tensor) -> Tensor:
+    """Median colour of each region in each photo, (P, R, 3); where a photo hardly shows it, that of all photos."""
+    colors = torch.zeros(len(photos), len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
+    for region in MOVING:
+        there = labels == region
+        inner = ~_grown(~there, 1)
+        there = torch.where(inner.flatten(1).any(1)[:, None, None], inner, there)
+        values = photos.masked_fill(~there[:, None], torch.nan).flatten(2)
+        own = values.nanmedian(dim=2).values
+        shared = values.transpose(0, 1).flatten(1).nanmedian(dim=1).values.nan_to_num(0.5)
+        enough = there.flatten(1).float().mean(1) >= LEAST_SHARE
+        colors[:, region] = torch.where(enough[:, None], own, shared)
+    return colors
+
+
+def _grown(masks: Tensor, radius: int) -> Tensor:
+    """Masks (P, S, S) grown by `radius` pixels."""
+    return F.max_pool2d(masks[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0

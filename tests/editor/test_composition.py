@@ -1,0 +1,136 @@
+"""Visual prompts in the source's layout: what is taken out of photos, and what is put where."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.composition import BLOCK, PUSHER, TABLE, composer_for, label_regions, take_apart
+
+SIZE = 32
+WOOD, BLUE, RED = torch.tensor([0.6, 0.5, 0.3]), torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.9, 0.1, 0.1])
+PLACES = ((4, 4), (18, 4), (10, 20))
+
+
+def layout(row: int, column: int) -> Tensor:
+    """Labels (S, S): a block of 8 x 8 at a place, a pusher of 3 x 3 under it."""
+    labels = torch.full((SIZE, SIZE), TABLE)
+    labels[row : row + 8, column : column + 8] = BLOCK
+    labels[row + 9 : row + 12, column : column + 3] = PUSHER
+    return labels
+
+
+def picture(labels: Tensor, gain: float = 1.0) -> Tensor:
+    """(3, S, S): a table that darkens to the right, a blue block, a red pusher."""
+    shade = torch.linspace(1, 0.5, SIZE)
+    image = WOOD[:, None, None] * shade.expand(3, SIZE, SIZE)
+    for region, color in ((BLOCK, BLUE), (PUSHER, RED)):
+        image = torch.where(labels == region, color[:, None, None], image)
+    return image * gain
+
+
+def shown(gains: tuple[float, ...] = (1.0, 1.0, 1.0)) -> tuple[Tensor, Tensor]:
+    labels = torch.stack([layout(*place) for place in PLACES])
+    return torch.stack([picture(each, gain) for each, gain in zip(labels, gains, strict=True)]), labels
+
+
+def test_a_prompt_shows_the_bench_with_objects_where_the_source_has_them() -> None:
+    wanted = layout(12, 11)
+    prompts = take_apart(*shown()).seen_as(wanted[None].repeat(3, 1, 1), torch.arange(3))
+    torch.testing.assert_close(prompts, picture(wanted).repeat(3, 1, 1, 1))
+
+
+def test_each_photo_keeps_its_own_exposure() -> None:
+    photos, labels = shown((1.0, 0.9, 0.9))
+    plates = take_apart(photos, labels).plates
+    empty = picture(torch.full((SIZE, SIZE), TABLE))
+    assert (plates[0] - empty).abs().max() < 0.05
+    assert (plates[0] - plates[1]).mean() > 0.03
+
+
+def test_what_was_not_recognised_is_taken_out_where_other_photos_show_the_table() -> None:
+    photos, labels = shown()
+    photos[0, :, 26:30, 26:30] = 0.0  # a shadow, which has no region
+    plates = take_apart(photos, labels).plates
+    torch.testing.assert_close(plates[0], picture(torch.full((SIZE, SIZE), TABLE)))
+
+
+def test_of_one_photo_the_hole_is_filled_from_around_it() -> None:
+    photos, labels = shown()
+    plate = take_apart(photos[:1], labels[:1]).plates[0]
+    assert torch.isfinite(plate).all()
+    assert (plate - picture(torch.full((SIZE, SIZE), TABLE))).abs().max() < 0.1
+
+
+def test_a_photo_without_the_block_borrows_the_color_from_the_others() -> None:
+    photos, labels = shown()
+    labels[2] = TABLE
+    photos[2] = picture(labels[2])
+    torch.testing.assert_close(take_apart(photos, labels).colors[2, BLOCK], BLUE)
+
+
+class Thresholds:
+    """Finds blue blocks and red pushers; sides of images must be multiples of 8."""
+
+    def segment(self, images: Tensor, phrase: str) -> Tensor:
+        assert images.shape[-1] % 8 == 0
+        channel = {"block": 2, "pusher": 0}.get(phrase)
+        if channel is None:
+            return torch.zeros_like(images[:, 0], dtype=torch.bool)
+        others = [c for c in range(3) if c != channel]
+        return (images[:, channel] > 0.7) & (images[:, others].amax(1) < 0.4)
+
+
+class Composing:
+    composes = True
+
+
+def test_regions_are_the_segmenters_and_the_table_elsewhere() -> None:
+    photos, labels = shown()
+    assert torch.equal(label_regions(Thresholds(), photos), labels)
+    odd = label_regions(Thresholds(), photos[..., :30])
+    assert odd.shape == (3, SIZE, 30)
+    assert set(odd.unique().tolist()) <= set(range(len(REGIONS)))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_composer_reads_sources_whose_regions_are_not_known(known: bool) -> None:
+    photos, _ = shown()
+    wanted = layout(12, 11)[None]
+    composer = composer_for(Composing(), photos, segmenter=Thresholds())
+    assert composer is not None
+    source = picture(wanted[0])[None]
+    prompts = composer(torch.tensor([[0, 2]]), source, wanted if known else None)
+    torch.testing.assert_close(prompts, source[:, None].repeat(1, 2, 1, 1, 1))
+
+
+def test_a_users_outline_is_the_block_and_nothing_else_is() -> None:
+    photos, labels = shown()
+    given = torch.zeros(3, SIZE, SIZE, dtype=torch.bool)
+    given[0, 20:28, 20:28] = True  # the owner says that this table is the block
+    composer = composer_for(Composing(), photos[:1], given[:1], Thresholds())
+    assert composer is not None
+    color = composer.bench.colors[0, BLOCK]
+    assert (color - picture(torch.full_like(labels[0], TABLE))[:, 24, 24]).abs().max() < 0.05
+
+
+def test_other_editors_take_photos_as_they_are() -> None:
+    assert composer_for(object(), shown()[0]) is None
+
+
+def test_a_prompt_of_the_shipped_judge_has_the_sources_layout() -> None:
+    """Flat frames as photos: the composed prompt is the source itself."""
+    from sim2real_aug.editor.editor import to_images
+    from sim2real_aug.envs.rendering import make_renderer
+
+    renderer = make_renderer("flat")
+    states = [np.array(s, float) for s in ([60, 60, 130, 380, 1.0], [450, 80, 380, 400, 2.5], [80, 450, 390, 130, 4])]
+    photos = to_images(np.stack([renderer.render(state, 96).image for state in states]))
+    source = to_images(renderer.render(np.array([300.0, 120.0, 150.0, 150.0, 0.3]), 96).image[None])
+    composer = composer_for(Composing(), photos)
+    assert composer is not None
+    prompt = composer(torch.zeros(1, 1, dtype=torch.long), source)[:, 0]
+    assert (prompt - source).abs().mean() < 0.01
