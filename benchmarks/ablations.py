@@ -1,13 +1,14 @@
 """What the parts of the method are worth: the same run with one thing changed, one row of a table each.
 
     python benchmarks/ablations.py [--domain pathtraced/oak ...] [--seeds 3] [--states 100] [--work DIR]
-        [--only NAME ...] [--unit NAME KEY=VALUE ...] [--json OUT.json] [--markdown docs/ablations.md] [KEY=VALUE ...]
+        [--only NAME ...] [--unit NAME KEY=VALUE ...] [--json OUT.json] [--markdown PAGE.md] [KEY=VALUE ...]
 
 Every unit trains a specialist for each scene and seed with settings of `train-editor` of its own, some from a base
 editor of its own, and edits the same held-out states; `specialist.py` tells what is measured. All units are measured
 by the same judge, whatever they were trained with. KEY=VALUE are settings for all of them, such as d3po.rounds=20.
 `--unit NAME KEY=VALUE ...` adds a row: another encoder is compared as `--unit DINO judge._target_=my_package.dino`.
-Scenes are those for tuning. Units are kept in --work, and the same command goes on.
+Scenes are those for tuning. Units are kept in --work, and the same command goes on. --markdown writes the table between
+two markers of a page and leaves what else stands there; a page that is not there yet is made.
 
 Legend: K seeds, M states.
 """
@@ -49,12 +50,20 @@ from sim2real_aug.report.intervals import Estimate, estimate
 Change = Callable[[Editor], None]
 COLUMNS = ("structural", "semantic", "rmse", "distance", "perceptual", "pose_median", "pose_95")
 SAMPLES = 48  # of a round, for every group size
+TABLE, TABLE_END = "<!-- table -->", "<!-- end of table -->"
 
 
 @torch.no_grad()
 def prompt_from_zero(editor: Editor) -> None:
     """conv_in's weights for the visual prompt start at zero, as when a plain InstructPix2Pix is widened."""
     editor.unet.conv_in.weight[:, -editor.vae.config.latent_channels :] = 0
+
+
+@torch.no_grad()
+def without_prompt(editor: Editor) -> None:
+    """The visual prompt is seen neither by conv_in nor by the fusion's query; both are frozen and keep it so."""
+    prompt_from_zero(editor)
+    editor.fusion.to_q.weight[:, -editor.vae.config.latent_channels :] = 0
 
 
 @torch.no_grad()
@@ -105,7 +114,7 @@ UNITS = (
     *(Unit(f"table kept, lambda {weight}", table_kept(weight)) for weight in (0.0, 0.05, 0.5)),
     Unit("conditioning trained", TRAINED),
     Unit("no fusion", (), without_fusion),
-    Unit("no visual prompt", (), prompt_from_zero),
+    Unit("no visual prompt", (), without_prompt),
     Unit("visual prompt from zero", TRAINED, prompt_from_zero),
     Unit("visual prompt and fusion from zero", TRAINED, as_widened),
     *(Unit(f"group of {size}", group_of(size)) for size in (2, 3, 12)),
@@ -188,7 +197,6 @@ def measure(work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds
 def markdown(rows: dict[str, Any], command: str) -> str:
     """The table, under the command that made it."""
     lines = [
-        "# Ablations",
         f"One thing changed at a time; mean [95 % interval] over scenes, seeds and states. Made by\n\n    {command}\n",
         f"| run | {' | '.join(COLUMNS)} | minutes |",
         f"| {' | '.join(['---'] * (len(COLUMNS) + 2))} |",
@@ -197,6 +205,17 @@ def markdown(rows: dict[str, Any], command: str) -> str:
         cells = [str(Estimate(**row[column])) if column in row else "" for column in COLUMNS]
         lines.append(f"| {name} | {' | '.join(cells)} | {row['minutes']} |")
     return "\n".join(lines) + "\n"
+
+
+def around_table(page: Path | None) -> tuple[str, str]:
+    """What stands on `page` before and after the table; of a new page a heading. Raises BadInput without markers."""
+    if page is None or not page.exists():
+        return f"# Ablations\n{TABLE}\n", f"{TABLE_END}\n"
+    before, start, rest = page.read_text().partition(f"{TABLE}\n")
+    _, end, after = rest.partition(TABLE_END)
+    if not (start and end):
+        raise BadInput(f"{page} has no lines {TABLE} and {TABLE_END} for the table to stand between; add them")
+    return before + start, end + after
 
 
 def main() -> None:
@@ -218,6 +237,7 @@ def main() -> None:
     plan = Plan(states=arguments.states, overrides=tuple(arguments.overrides))
     domains = arguments.domain or domains_of("development")
     try:
+        before, after = around_table(arguments.markdown)
         units = chosen_units(arguments.only, arguments.unit)
         rows = measure(arguments.work, plan, domains, units, arguments.seeds)
     except BadInput as error:
@@ -225,7 +245,7 @@ def main() -> None:
     table, text = markdown(rows, f"python {shlex.join(sys.argv)}"), json.dumps(rows, indent=2)
     print(table, file=sys.stderr)
     print(text)
-    for path, content in ((arguments.json, text + "\n"), (arguments.markdown, table)):
+    for path, content in ((arguments.json, text + "\n"), (arguments.markdown, before + table + after)):
         if path is not None:
             path.write_text(content)
 

@@ -27,7 +27,7 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
-from sim2real_aug.report.intervals import Values, estimate
+from sim2real_aug.report.intervals import Values, estimate, mean
 
 FIGURES = ("rmse", "distance", "rmse_block", "distance_block", "pose")
 
@@ -41,10 +41,6 @@ def measure(editor: Editor, judge: Judge, bench: Bench, photos_per_edit: int) ->
         "pose": pose_errors(judge, edits, bench.frames.states),
     }
     return {name: figures[name] for name in FIGURES}
-
-
-def mean(values: Values) -> Values:
-    return values.mean((-2, -1))
 
 
 def summarise(figures: dict[int, dict[str, Values]]) -> dict[str, Any]:

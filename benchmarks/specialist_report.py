@@ -102,12 +102,13 @@ def pooled(by_domain: dict[str, Measured]) -> Measured:
 
 
 def assess(measured: Measured) -> dict[str, dict[str, Any]]:
-    """Each claim's estimate and whether it holds; one whose figures were not measured is left out."""
+    """Each claim's estimate and whether it holds, both None where its figures were not measured."""
     assessed: dict[str, dict[str, Any]] = {}
     for claim in CLAIMS:
+        assessed[claim.text] = {"value": None, "low": None, "high": None, "asked": claim.asked, "ok": None}
         if all(figure in measured.get(method, {}) for method, figure in claim.values):
             found = estimate(claim.statistic, *(measured[method][figure] for method, figure in claim.values))
-            assessed[claim.text] = {**asdict(found), "asked": claim.asked, "ok": claim.holds(found)}
+            assessed[claim.text] |= {**asdict(found), "ok": claim.holds(found)}
     return assessed
 
 
@@ -132,7 +133,7 @@ def markdown(summary: dict[str, Any]) -> str:
     domains = list(summary)
     lines = [_row("claim", "asked", *domains), _row(*["---"] * (2 + len(domains)))]
     for text, found in summary[ALL]["claims"].items():
-        cells = [_cell(summary[domain]["claims"].get(text)) for domain in domains]
+        cells = [_cell(summary[domain]["claims"][text]) for domain in domains]
         lines.append(_row(text, found["asked"], *cells))
     lines += ["", _row("method", *SHOWN), _row(*["---"] * (1 + len(SHOWN)))]
     for method, figures in summary[ALL]["means"].items():
@@ -147,5 +148,7 @@ def _row(*cells: str) -> str:
 def _cell(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
+    if found["value"] is None:
+        return "not measured"
     verdict = "" if found.get("ok", True) else " **no**"
     return str(Estimate(found["value"], found["low"], found["high"])) + verdict

@@ -26,44 +26,45 @@ POSITIVE = ("beta", "learning_rate", "max_grad_norm", "max_kl", "adam_epsilon")
 
 @dataclass(frozen=True)
 class D3POSettings:
-    """Each field is explained in `configs/d3po/compact.yaml`. Raises BadInput that lists every mistake."""
+    """Each field is explained in `configs/d3po/compact.yaml`, which has the same values. Raises BadInput that lists
+    every mistake."""
 
-    rounds: int = 20
+    rounds: int = 12
     conditions_per_round: int = 8
-    trajectories_per_condition: int = 4
-    num_inference_steps: int = 20
+    trajectories_per_condition: int = 6
+    num_inference_steps: int = 8
     eta: float = 1.0
     image_guidance_scale: float | None = None
     style_guidance_scale: float | None = None
     guidance_scale: float | None = None
-    train_timesteps: int = 20
-    shared_noise: bool = False
-    weigh_steps: bool = False
+    train_timesteps: int = 1
+    shared_noise: bool = True
+    weigh_steps: bool = True
     inner_epochs: int = 1
-    batch_size: int = 16
+    batch_size: int = 24
     updates_per_round: int = 1
     beta: float = 0.1
     clip_ratio: float = 0.1
     precision: str = "fp32"
     ema_decay: float = 0.0
-    learning_rate: float = 3e-5
+    learning_rate: float = 3e-3
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     max_kl: float = 1000.0
-    alpha: float = 1.0
+    alpha: float = 4.0
     lambda_outside: float = 0.05
     regions: tuple[str, ...] = ("table", "block", "goal", "pusher")
     train: str = "lora"
     lora_rank: int = 8
     lora_alpha: float = 8.0
     lora_target_modules: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
-    train_conditioning: bool = True
-    held_out_frames: int = 16
-    evaluate_every: int = 5
+    train_conditioning: bool = False
+    held_out_frames: int = 12
+    evaluate_every: int = 4
     checkpoint_every: int = 1
-    sample_grid_every: int = 5
+    sample_grid_every: int = 4
     keep: str = "best"
     guard_tolerance: float = 0.1
     guard_patience: int = 2

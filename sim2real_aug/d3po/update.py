@@ -98,7 +98,8 @@ def with_reference(task: Task, rollout: Rollout, total: Tensor, steps: Tensor) -
 
 
 def update(task: Task, learner: Learner, lesson: Lesson, round_number: int) -> dict[str, float]:
-    """Learn from a round in `updates_per_round` optimiser steps. Returns means over the pairs of what it saw.
+    """Learn from a round in `updates_per_round` optimiser steps. Returns what they saw: of each step the mean over its
+    pairs, and of these the mean, so that every step counts alike.
 
     Each step takes a random share of the round's conditions; a share without a pair takes none. Raises Fault, in
     every process at once and before the weights change, when a loss or a gradient is not finite.

@@ -24,10 +24,8 @@ PHRASES = {
 
 def region_of(phrase: str) -> str:
     """The region that a phrase names ("T-shaped block" is the block). Raises BadInput for words it cannot know."""
-    words = phrase.lower().strip(" .")
-    words = words.removeprefix("the ").removeprefix("a ")
     for region, phrases in PHRASES.items():
-        if words in phrases:
+        if _words(phrase) in phrases:
             return region
     raise unknown_name("phrase for a region", phrase, [p for group in PHRASES.values() for p in group])
 
@@ -37,7 +35,11 @@ def object_phrase(phrases: Sequence[str]) -> str:
 
     The one that names the block; where none does, the first.
     """
-    return next((phrase for phrase in phrases if phrase.lower() in PHRASES["block"]), phrases[0])
+    return next((phrase for phrase in phrases if _words(phrase) in PHRASES["block"]), phrases[0])
+
+
+def _words(phrase: str) -> str:
+    return phrase.lower().strip(" .").removeprefix("the ").removeprefix("a ")
 
 
 def relative_depth(depth: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> NDArray[np.float32]:

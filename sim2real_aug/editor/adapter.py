@@ -1,7 +1,9 @@
 """The trainable part of a specialist: LoRA on the UNet with conv_in and the fusion layer, or both networks whole.
 
-A fusion layer and style channels that start at zero only learn when conv_in itself moves, so conv_in is never a
-LoRA target: it is trained whole and saved with the adapter. The reference policy of D3PO is the same network with
+conv_in's channels for the visual prompt start at zero, and only conv_in itself can move them: it is never a LoRA
+target, but trained whole and saved with the adapter. So is the fusion layer, whose output projection starts at zero
+too: it has a gradient at once, through the source's channels of conv_in; query, key and value have one after it has
+moved. The reference policy of D3PO is the same network with
 the adapter switched off and those two small modules swapped for their frozen originals: no second copy. Where the
 whole UNet is trained there is nothing to switch off, and the reference is a frozen copy.
 """

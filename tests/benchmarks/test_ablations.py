@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from ablations import (
+    TABLE,
+    TABLE_END,
     UNITS,
     Unit,
+    around_table,
     as_widened,
     chosen_units,
     markdown,
@@ -14,6 +17,7 @@ from ablations import (
     prompt_from_zero,
     style_scale,
     without_fusion,
+    without_prompt,
 )
 from specialist_runs import Plan, run_config
 
@@ -57,6 +61,27 @@ def test_without_its_weights_a_visual_prompt_is_not_seen() -> None:
     kept = build_editor()
     prompt_from_zero(kept)
     assert torch.equal(kept.unet.conv_in.weight[:, :8], build_editor().unet.conv_in.weight[:, :8])
+
+
+def test_without_a_visual_prompt_the_fusion_does_not_see_it_either() -> None:
+    editor = spoil_fusion(build_editor())
+    prompt_from_zero(editor)
+    assert not torch.equal(edit(editor, 0.1), edit(editor, 0.9)), "by the fusion's query"
+    without_prompt(editor)
+    assert torch.equal(edit(editor, 0.1), edit(editor, 0.9))
+    assert not torch.equal(editor.fusion.to_q.weight, torch.zeros_like(editor.fusion.to_q.weight))
+
+
+def test_a_table_leaves_the_rest_of_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# What it says\n{TABLE}\nold\n{TABLE_END}\nFusion matters.\n")
+    before, after = around_table(page)
+    assert before + "new\n" + after == f"# What it says\n{TABLE}\nnew\n{TABLE_END}\nFusion matters.\n"
+    page.write_text("# What it says\n")
+    with pytest.raises(BadInput, match=r"page\.md has no lines"):
+        around_table(page)
+    assert around_table(tmp_path / "new.md") == around_table(None)
+    assert around_table(Path(__file__).parents[2] / "docs" / "ablations.md")[1].count("**Fusion**") == 1
 
 
 def test_without_fusion_the_instruction_does_not_reach_the_latents() -> None:

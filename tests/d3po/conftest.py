@@ -53,6 +53,10 @@ def make_task() -> Callable[..., Task]:
             "batch_size": 3,
             "learning_rate": 1e-3,
             "lora_rank": 2,
+            "shared_noise": False,
+            "weigh_steps": False,
+            "train_conditioning": True,
+            "alpha": 1.0,
             "evaluate_every": 1,
             "sample_grid_every": 1,
         }

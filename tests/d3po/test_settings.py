@@ -27,6 +27,10 @@ def test_minibatches_hold_whole_groups() -> None:
     assert D3POSettings(batch_size=2, trajectories_per_condition=4).groups_per_batch == 1
 
 
+def test_the_defaults_are_the_compact_ones() -> None:
+    assert settings(D3POSettings, compose("train_editor").d3po) == D3POSettings()
+
+
 def test_the_papers_setting_is_d3pos_where_d3po_has_one() -> None:
     """The values of yk7333/d3po's config/base.py; the batch of 512 images and 20 steps are the paper's."""
     paper = settings(D3POSettings, compose("train_editor", ["d3po=paper"]).d3po)

@@ -120,3 +120,4 @@ def test_a_name_that_leads_nowhere(tmp_path: Path) -> None:
 def test_the_object_is_the_block_where_it_is_asked_for() -> None:
     assert object_phrase(["table", "T-shape"]) == "T-shape"
     assert object_phrase(["mug", "plate"]) == "mug"
+    assert object_phrase(["the table", "the T-shaped block."]) == "the T-shaped block."
