@@ -85,7 +85,10 @@ def test_units_fill_one_table(cli, tmp_path):
     assert json.loads(again.stdout)["arms"] == summary["arms"], "records are enough for the table"
     other = cli(*command, arms, *TINY, "++stages.photos.settings.count=3")
     assert other.returncode == 2
-    assert "stages.photos.settings.count" in other.stderr
+    assert "randomized-25-reinhard-0.json was measured with another stages.photos.count" in other.stderr
+    anew = cli(*command[:-1], "others", arms, *TINY, "++stages.photos.settings.count=3")
+    assert anew.returncode == 2
+    assert "gain holds a run made with another stages.photos.settings.count" in anew.stderr
 
     share = "++stages.train_policy.settings.policy.training.augmented_probability=0.25"
     shares = ("gain", "--out", "shares", "--arm", "reinhard", "materials=gain", "proxy=false", share, *TINY)
