@@ -27,6 +27,7 @@ from sim2real_aug.policies.encoders import ENCODERS
 from sim2real_aug.policies.network import ConditionalUnet1D
 from sim2real_aug.policies.normalizer import MinMaxNormalizer
 from sim2real_aug.policies.observation import FrameEncoder, Observation
+from sim2real_aug.policies.runner import PolicyRunner
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -181,6 +182,10 @@ class DiffusionPolicy(nn.Module):
         return self.sample(observation.to(self.device), generators)[
             :, first : first + self.settings.n_action_steps
         ]
+
+    def runner(self, seed: int = 0) -> PolicyRunner:
+        """The policy in a control loop of one episode: `runner.step(observation)` gives the action to take."""
+        return PolicyRunner(self, seed)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
