@@ -3,9 +3,10 @@
     python benchmarks/policy_speed.py [--json OUT.json] [--rounds 6] [--policy compact]
 
 Both train the same network on the same windows of episodes that ship, to predict the noise of one noise a window and
-without landmarks, so that a sample is the same work for the network and the losses are of one kind. The reading (real-stanford/diffusion_policy@5ba07ac: `pusht_image_dataset`, `sampler`,
-`train_diffusion_unet_hybrid_workspace`, `ema_model`) keeps frames as float32, copies all 16 frames of a window to look
-at two, one window at a time through a DataLoader, normalises all 16, and averages weights one by one.
+without landmarks, so that a sample is the same work for the network and the losses are of one kind. The reading
+(real-stanford/diffusion_policy@5ba07ac: `pusht_image_dataset`, `sampler`, `train_diffusion_unet_hybrid_workspace`,
+`ema_model`) keeps frames as float32, copies all 16 frames of a window to look at two, one window at a time through a
+DataLoader, normalises all 16, and averages weights one by one.
 
 One thread, DataLoader without workers; seconds are the processor's, which other work on the machine moves little. Both
 take turns, a few steps each; the result is the ratio of the medians and both losses, which must agree.

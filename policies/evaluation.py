@@ -138,8 +138,8 @@ def evaluate(
     run = None
     if out is not None:
         made_with = {**dataclasses.asdict(settings), "weights": weights}
-        for apart in ("workers", "allow_training_starts"):  # no other episodes
-            made_with.pop(apart)
+        for name in ("workers", "allow_training_starts"):  # no other episodes
+            made_with.pop(name)
         made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
         config = OmegaConf.create(made_with)
         run = RunFolder.open(out, config, overwrite, free=SHOWN)

@@ -36,8 +36,8 @@ class PolicyRunner:
     """
 
     def __init__(self, policy: Policy, seed: int = 0) -> None:
-        self.policy = policy
-        self.reset(seed)
+        self.policy, self.seed = policy, seed
+        self.reset()
 
     def reset(self, seed: int | None = None) -> None:
         """Begin an episode: nothing was seen or planned. The policy's noise follows from `seed`, None: as before."""

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +62,8 @@ def estimate(statistic: Statistic, *values: Values, seed: int = 0, resamples: in
     rows = rng.integers(seeds, size=(resamples, seeds, 1))
     columns = rng.integers(states, size=(resamples, 1, states))
     drawn = statistic(*(array[rows, columns] for array in full))
-    method = "linear" if np.isfinite(drawn).all() else "nearest"  # between two infinities there is no line
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method=method)
+    between: Literal["linear", "nearest"] = "linear" if np.isfinite(drawn).all() else "nearest"  # inf - inf is nan
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method=between)
     return Estimate(float(statistic(*full)), float(low), float(high))
 
 

@@ -65,6 +65,8 @@ def test_units_fill_one_table(cli, tmp_path):
     assert (without.pop("proxy"), "proxy" in without["plan"]["stages"]) == (None, False)
     assert completed.pop("proxy")["block_position"] > 0
     assert completed["evaluation"] == without["evaluation"], "only the proxy was measured"
+    measured = {name: completed["plan"]["stages"][name] for name in without["plan"]["stages"]}
+    assert measured == without["plan"]["stages"], "only the proxy's stages were added"
     assert "training policy" not in first.stderr
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").iterdir()}
     rest = cli(*command, "--json", arms, *TINY)
