@@ -19,7 +19,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.expert import HUMAN_LEAD_99, HUMAN_SPEED_99, Expert
 from sim2real_aug.envs.push_t import PushTEnv
+from sim2real_aug.report.intervals import share_estimate
 
 FIRST_SEED, EPISODES, MAX_STEPS = 500000, 200, 300
 PERCENTILES = (50, 75, 90, 95, 99, 100)
@@ -68,15 +68,6 @@ def play(seed: int) -> Run:
     return Run(np.array(states), np.array(actions), success)
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927); it has a width even when all of n succeed."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return centre - half, min(1.0, centre + half)
-
-
 def movement(states: list[NDArray[Any]], actions: list[NDArray[Any]]) -> dict[str, list[float]]:
     """Percentiles of how the target moves, units a step, over episodes of states (T, 5), actions (T, 2)."""
     measured = {
@@ -106,11 +97,11 @@ def measure() -> tuple[dict[str, Any], list[Run]]:
     runs = [play(FIRST_SEED + index) for index in range(EPISODES)]
     seconds = time.process_time() - start
     lengths = [len(run.action) for run in runs]
-    successes = sum(run.success for run in runs)
+    success = share_estimate(np.array([float(run.success) for run in runs]))
     result = {
         "episodes": EPISODES,
-        "success_rate": successes / EPISODES,
-        "success_rate_interval": [round(bound, 4) for bound in wilson_interval(successes, EPISODES)],
+        "success_rate": success.value,
+        "success_rate_interval": [round(success.low, 4), round(success.high, 4)],
         "mean_length": round(float(np.mean(lengths)), 1),
         "longest": max(lengths),
         **movement([run.state for run in runs], [run.action for run in runs]),

@@ -6,6 +6,7 @@ _HOMES = {
     "DiffusionPolicy": ".diffusion",
     "EvaluateSettings": ".evaluation",
     "Observation": ".diffusion",
+    "PolicyRunner": ".runner",
     "PolicySettings": ".diffusion",
     "TrainSettings": ".trainer",
     "evaluate": ".evaluation",

@@ -9,6 +9,8 @@ observation steps; H W pixels; S state and A action dimensions, window units 0..
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.augment.provenance import ATTRIBUTE, FREE
 from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.sequences import SequenceSampler, split_episodes
@@ -142,6 +145,13 @@ def open_stores(
             f"horizon {policy.horizon} every episode needs at least {shortest}"
         )
     return store, edits
+
+
+def input_hash(store: ReplayBuffer) -> str:
+    """What a policy learns from a store, whatever its place (hex): its content, and how its frames were edited."""
+    made = {key: value for key, value in store.attrs.get(ATTRIBUTE, {}).items() if key not in (*FREE, "version")}
+    described = f"{store.content_hash()} {json.dumps(made, sort_keys=True)}"
+    return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
 
 
 def load_demonstrations(

@@ -22,15 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.policies.encoders import ENCODERS
 from sim2real_aug.policies.network import ConditionalUnet1D
 from sim2real_aug.policies.normalizer import MinMaxNormalizer
 from sim2real_aug.policies.observation import FrameEncoder, Observation
+from sim2real_aug.policies.runner import PolicyRunner
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SAMPLERS = ("ddim", "ddpm")
+LEAST_FRAME = 4  # pixels: a patch of the compact encoder
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
@@ -68,22 +70,33 @@ class PolicySettings:
         ):
             if name not in accepted:
                 raise unknown_name(f"policy.model.{kind}", name, accepted)
-        multiple = 2 ** (len(self.down_dims) - 1)
+        counts = ("features", "keypoints", "groups", "state_dim", "action_dim", "n_obs_steps", "num_train_timesteps")
+        broken = below_least(self, **dict.fromkeys(counts, 1), image_size=LEAST_FRAME)
+        multiple = 2 ** max(0, len(self.down_dims) - 1)
         rules = {
+            f"down_dims must be one or more positive multiples of groups {self.groups}; got {list(self.down_dims)}": (
+                bool(self.down_dims) and all(dim > 0 and dim % max(1, self.groups) == 0 for dim in self.down_dims)
+            ),
+            f"kernel_size must be odd and at least 1; got {self.kernel_size}": (
+                self.kernel_size >= 1 and self.kernel_size % 2 == 1
+            ),
+            f"step_dim must be even and at least 4; got {self.step_dim}": (
+                self.step_dim >= 4 and self.step_dim % 2 == 0
+            ),
             f"horizon must be a multiple of {multiple} (2 ** (len(down_dims) - 1)); got {self.horizon}": (
                 self.horizon > 0 and self.horizon % multiple == 0
             ),
             f"n_obs_steps - 1 + n_action_steps must be at most horizon {self.horizon}; got "
             f"{self.n_obs_steps} - 1 + {self.n_action_steps}": (
-                self.n_obs_steps >= 1 and 1 <= self.n_action_steps <= self.horizon - self.n_obs_steps + 1
+                1 <= self.n_action_steps <= self.horizon - self.n_obs_steps + 1
             ),
-            f"crop_size must lie in 1..image_size {self.image_size}; got {self.crop_size}": (
-                1 <= self.crop_size <= self.image_size
+            f"crop_size must lie in {LEAST_FRAME}..image_size {self.image_size}; got {self.crop_size}": (
+                LEAST_FRAME <= self.crop_size <= self.image_size
             ),
             f"num_inference_steps must lie in 1..num_train_timesteps {self.num_train_timesteps}; got "
             f"{self.num_inference_steps}": 1 <= self.num_inference_steps <= self.num_train_timesteps,
         }
-        broken = [rule for rule, holds in rules.items() if not holds]
+        broken += [rule for rule, holds in rules.items() if not holds]
         if broken:
             raise BadInput("policy.model: " + "; ".join(broken))
 
@@ -169,6 +182,10 @@ class DiffusionPolicy(nn.Module):
         return self.sample(observation.to(self.device), generators)[
             :, first : first + self.settings.n_action_steps
         ]
+
+    def runner(self, seed: int = 0) -> PolicyRunner:
+        """The policy in a control loop of one episode: `runner.step(observation)` gives the action to take."""
+        return PolicyRunner(self, seed)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""

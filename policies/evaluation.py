@@ -13,14 +13,13 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from omegaconf import OmegaConf
 
 from sim2real_aug.devices import resolve_device
@@ -29,16 +28,26 @@ from sim2real_aug.envs.rendering import is_pathtraced, make_renderer, scene_reco
 from sim2real_aug.envs.workers import in_order
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.diffusion import DiffusionPolicy, load_policy
-from sim2real_aug.policies.rollout import Episode, Policy, episode_renderers, run_episodes, save_episodes
+from sim2real_aug.policies.rollout import (
+    Episode,
+    Policy,
+    episode_renderers,
+    load_episodes,
+    run_episodes,
+    save_episodes,
+)
+from sim2real_aug.policies.starts import load_starts, refuse_known_starts
 from sim2real_aug.policies.videos import animate
 from sim2real_aug.progress import Progress, progress, say
+from sim2real_aug.report.intervals import estimate, mean, share_estimate
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder
-from sim2real_aug.seeding import numpy_generator
 
 PICTURE_FRAMES = 8
 PUSH_T_DIMS = 2
 EPISODES_A_PROCESS = 5
+EPISODES_FILE = "episodes.npz"
+SHOWN = ("picture_episodes", "video_episodes", "device")  # may be others when an evaluation is asked for again
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class EvaluateSettings:
     resamples: int = 10000
     picture_episodes: int = 4
     video_episodes: int = 0
+    allow_training_starts: bool = False
     device: str = "auto"
     workers: int | None = None
     config_dir: str | None = None
@@ -66,36 +76,24 @@ class EvaluateSettings:
         return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}"
 
 
-def bootstrap_interval(
-    values: ArrayLike, seed: int, resamples: int = 10000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of values (n,) (Efron 1979), from `seed`.
-
-    It has no width when all values are equal, as with no success at all: read it with n in mind.
-    """
-    sample = np.asarray(values, np.float64)
-    picks = numpy_generator(seed, "bootstrap").integers(len(sample), size=(resamples, len(sample)))
-    low, high = np.quantile(sample[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def summarise(episodes: Sequence[Episode], settings: EvaluateSettings) -> dict[str, Any]:
     """Means with 95 % intervals, and the episodes one by one.
 
-    mean_max_reward is the published policies' score: max coverage / 0.95, at most 1.
+    mean_max_reward is the published policies' score: max coverage / 0.95, at most 1. The interval of success_rate is
+    Wilson's, the others are bootstrapped over the episodes.
     """
-    covered = np.array([episode.max_coverage for episode in episodes])
+    covered = np.array([[episode.max_coverage for episode in episodes]])
     measured = {
-        "success_rate": np.array([episode.success for episode in episodes], np.float64),
         "mean_max_coverage": covered,
-        "mean_final_coverage": np.array([episode.final_coverage for episode in episodes]),
+        "mean_final_coverage": np.array([[episode.final_coverage for episode in episodes]]),
         "mean_max_reward": np.minimum(covered / SUCCESS_THRESHOLD, 1.0),
     }
-    summary: dict[str, Any] = {}
+    figures = {"success_rate": share_estimate(np.array([float(episode.success) for episode in episodes]))}
     for name, values in measured.items():
-        summary[name] = float(values.mean())
-        interval = bootstrap_interval(values, settings.seed, settings.resamples)
-        summary[f"{name}_interval"] = list(interval)
+        figures[name] = estimate(mean, values, seed=settings.seed, resamples=settings.resamples)
+    summary: dict[str, Any] = {}
+    for name, figure in figures.items():
+        summary |= {name: figure.value, f"{name}_interval": [figure.low, figure.high]}
     summary["per_episode"] = [
         {
             "seed": episode.seed,
@@ -119,10 +117,12 @@ def evaluate(
 
     out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
     RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
-    already is returned as it is. The policy of a run is evaluated in a path-traced domain by several processes, where
-    there is no GPU: the calling script needs the usual `if __name__ == "__main__":`.
+    already is not run again: what is missing of its picture and videos is drawn from its states. The policy of a run
+    is evaluated in a path-traced domain by several processes, where there is no GPU: the calling script needs the
+    usual `if __name__ == "__main__":`.
 
-    Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain.
+    Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain, and starts
+    that the policy learned from, unless `allow_training_starts`.
     """
     settings = settings or EvaluateSettings()
     make_renderer(settings.domain, config_dir=settings.config_dir)
@@ -133,19 +133,30 @@ def evaluate(
         weights = _digest(policy)
         out = settings.folder(path) if out is None else out
     check_fits_push_t(policy)
+    if path is not None and not settings.allow_training_starts:
+        _refuse_training_starts(path, settings)
     run = None
     if out is not None:
         made_with = {**dataclasses.asdict(settings), "weights": weights}
-        made_with.pop("workers")  # speed alone
+        for name in ("workers", "allow_training_starts"):  # no other episodes
+            made_with.pop(name)
         made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
         config = OmegaConf.create(made_with)
-        run = RunFolder.open(out, config, overwrite)
+        run = RunFolder.open(out, config, overwrite, free=SHOWN)
         finished = run.summary()
         if finished is not None:
             say(f"{run.path} is finished; --overwrite evaluates again")
-            return finished
+            return _shown_anew(finished, settings, run)
     apart = path if device.type == "cpu" and is_pathtraced(settings.domain) else None
     return _evaluate(policy, settings, run, apart)
+
+
+def _refuse_training_starts(policy_run: Path, settings: EvaluateSettings) -> None:
+    known = load_starts(policy_run)
+    if known is not None:
+        seeds = range(settings.seed, settings.seed + settings.episodes)
+        advice = "choose another --seed, or allow_training_starts=true"
+        refuse_known_starts(known, seeds, f"those that {policy_run} learned from", advice)
 
 
 def check_fits_push_t(policy: Policy) -> None:
@@ -172,14 +183,36 @@ def _evaluate(
     summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
     summary["seconds"] = round(time.monotonic() - start, 1)
     if run is not None:
-        save_episodes(episodes, run.path / "episodes.npz")
-        if settings.picture_episodes:
-            path = run.path / "episodes.png"
-            shown = episodes[: settings.picture_episodes]
-            summary["picture"] = str(draw(shown, settings.domain, path, settings.config_dir))
-        summary["videos"] = film(episodes[: settings.video_episodes], settings, run.path)
+        save_episodes(episodes, run.path / EPISODES_FILE)
+        summary |= _show(episodes, settings, run.path, {})
         run.write_summary(summary)
     return summary
+
+
+def _shown_anew(summary: dict[str, Any], settings: EvaluateSettings, run: RunFolder) -> dict[str, Any]:
+    """The summary of a finished evaluation, with the picture and the videos that it lacks drawn from its states."""
+    asked = {"picture_episodes": settings.picture_episodes, "video_episodes": settings.video_episodes}
+    more = {name: count for name, count in asked.items() if count > summary[name]}
+    if not more:
+        return summary
+    if not (run.path / EPISODES_FILE).is_file():
+        raise BadInput(f"{run.path} holds no {EPISODES_FILE} to draw from; --overwrite evaluates again")
+    episodes = load_episodes(run.path / EPISODES_FILE)
+    summary = {**summary, **more, **_show(episodes, settings, run.path, summary)}
+    run.write_summary(summary)
+    return summary
+
+
+def _show(
+    episodes: Sequence[Episode], settings: EvaluateSettings, folder: Path, there: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Draw the picture and the videos that `settings` asks for beyond those of the summary `there`; their places."""
+    shown: dict[str, Any] = {"videos": list(there.get("videos", ()))}
+    if settings.picture_episodes > there.get("picture_episodes", 0):
+        chosen = episodes[: settings.picture_episodes]
+        shown["picture"] = str(draw(chosen, settings.domain, folder / "episodes.png", settings.config_dir))
+    shown["videos"] += film(episodes[len(shown["videos"]) : settings.video_episodes], settings, folder)
+    return shown
 
 
 def _run(

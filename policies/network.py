@@ -107,7 +107,7 @@ class ConditionalUnet1D(nn.Module):
             nn.ConvTranspose1d(dim, dim, 4, stride=2, padding=1) for dim in reversed(down_dims[:-1])
         )
         self.head = nn.Sequential(
-            conv_block(dims[1], dims[1], kernel_size, 8), nn.Conv1d(dims[1], action_dim, 1)
+            conv_block(dims[1], dims[1], kernel_size, groups), nn.Conv1d(dims[1], action_dim, 1)
         )
 
     def forward(self, actions: Tensor, steps: Tensor, observation: Tensor) -> Tensor:

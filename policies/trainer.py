@@ -20,15 +20,18 @@ from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from sim2real_aug.config import settings as read_settings
+from sim2real_aug.data.sequences import split_episodes
 from sim2real_aug.devices import memory_advice, resolve_device
-from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.errors import BadInput, Fault, below_least
 from sim2real_aug.policies.demonstrations import (
+    LANDMARKS,
     BatchOrder,
     Demonstrations,
+    input_hash,
     load_demonstrations,
     open_stores,
 )
@@ -36,6 +39,7 @@ from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings
 from sim2real_aug.policies.jitter import jittered
 from sim2real_aug.policies.landmarks import LandmarkHead, make_landmark_head
 from sim2real_aug.policies.observation import Observation
+from sim2real_aug.policies.starts import save_starts, starts_of
 from sim2real_aug.policies.validation import validate
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
@@ -73,13 +77,24 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "noise_draws", "val_items", "log_every", "validate_every")
-        for name in (*counts, "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"policy.training.{name} must be at least 1; got {getattr(self, name)}")
-        if self.landmark_weight < 0:
-            raise BadInput(f"policy.training.landmark_weight must be at least 0; got {self.landmark_weight}")
-        if not 0 <= self.augmented_probability <= 1:
-            raise BadInput(f"augmented_probability must lie in 0..1; got {self.augmented_probability}")
+        positive = ("checkpoint_every", "max_train_episodes")
+        zero = ("landmark_weight", "weight_decay", "warmup_steps", "ema_power")
+        broken = below_least(self, **dict.fromkeys((*counts, *positive), 1), **dict.fromkeys(zero, 0))
+        rules = {
+            f"learning_rate must be above 0; got {self.learning_rate}": self.learning_rate > 0,
+            f"adam_betas must both lie in 0..1, below 1; got {list(self.adam_betas)}": (
+                all(0 <= beta < 1 for beta in self.adam_betas)
+            ),
+            f"adam_eps must be above 0; got {self.adam_eps}": self.adam_eps > 0,
+            f"ema_max_decay must lie in 0..1; got {self.ema_max_decay}": 0 <= self.ema_max_decay <= 1,
+            f"val_fraction must lie in 0..1, below 1; got {self.val_fraction}": 0 <= self.val_fraction < 1,
+            f"augmented_probability must lie in 0..1; got {self.augmented_probability}": (
+                0 <= self.augmented_probability <= 1
+            ),
+        }
+        broken += [rule for rule, holds in rules.items() if not holds]
+        if broken:
+            raise BadInput("policy.training: " + "; ".join(broken))
 
 
 @dataclass
@@ -92,6 +107,7 @@ class Training:
     ema: EMAModel
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0  # of all sessions, up to the last checkpoint
 
     @classmethod
     def start(
@@ -126,6 +142,7 @@ class Training:
             "ema": self.ema.state_dict(),
             "step": self.step,
             "losses": self.losses,
+            "seconds": self.seconds,
         }
         temporary = path.with_suffix(".new")
         torch.save(state, temporary)
@@ -145,6 +162,7 @@ class Training:
             raise BadInput(f"{path} cannot be resumed ({reason}); --overwrite starts again") from error
         self.ema.to(self.policy.device)
         self.step, self.losses = int(state["step"]), list(state["losses"])
+        self.seconds = float(state["seconds"])
 
     @contextmanager
     def averaged(self) -> Iterator[DiffusionPolicy]:
@@ -226,8 +244,9 @@ def train_policy(
 ) -> dict[str, Any]:
     """Train a policy (`configs/train_policy.yaml`), or go on with an interrupted run; returns its summary.
 
-    The run folder ends with policy/ (EMA weights) beside metrics.jsonl and summary.json.
-    Raises BadInput for data that does not fit the policy, Fault when the loss is not finite.
+    The run folder ends with policy/ (EMA weights and the starts of the training episodes) beside metrics.jsonl and
+    summary.json. Raises BadInput for data that does not fit the policy or is not that of the run in `out`, Fault when
+    the loss is not finite.
     """
     config = config.copy()
     config.dataset, config.augmented = str(dataset), None if augmented is None else str(augmented)
@@ -237,19 +256,19 @@ def train_policy(
     )
     resolve_device(settings.device)
     stores = open_stores(dataset, augmented, model, settings.val_fraction)
+    with open_dict(config):  # the places alone do not say what was learned from
+        config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
     run = RunFolder.open(out, config, overwrite)
     finished = run.summary()
     if finished is not None:
         say(f"{run.path} is finished; --overwrite trains again")
         return finished
-    data = load_demonstrations(
-        *stores,
-        model,
-        settings.max_train_episodes,
-        settings.val_fraction,
-        settings.seed,
-        settings.use_gate,
-    )
+    if settings.landmark_weight and LANDMARKS not in stores[0].names:
+        say(f"{dataset} has no data/{LANDMARKS}: the encoder learns without it (policy.training.landmark_weight)")
+    share, most = settings.val_fraction, settings.max_train_episodes
+    data = load_demonstrations(*stores, model, most, share, settings.seed, settings.use_gate)
+    episodes, _ = split_episodes(stores[0].n_episodes, share, most, settings.seed)
+    save_starts(starts_of(stores[0], episodes), run.path / "policy")
     training = Training.start(model, settings, data[0])
     checkpoint = run.checkpoint(CHECKPOINT)
     if checkpoint.exists():
@@ -268,17 +287,18 @@ def _train(
 ) -> dict[str, Any]:
     probability = 0.0 if train.edited is None else settings.augmented_probability
     order = BatchOrder(len(train), settings.batch_size, probability, settings.seed)
-    first, start = training.step, time.monotonic()
+    began = time.monotonic() - training.seconds
     training.policy.train()
-    with progress("training policy", settings.steps, first, "steps") as bar:
+    with progress("training policy", settings.steps, training.step, "steps") as bar:
         while training.step < settings.steps:
             items, edited = order.batch(training.step)
             batch, landmarks = train.batch(items, edited), train.seen_landmarks(items)
             with memory_advice("policy.training.batch_size", settings.batch_size, also="--overwrite"):
                 loss = train_step(training, settings, batch, landmarks)
+            training.seconds = time.monotonic() - began
             _report(run, training, settings, held_out)
             bar.advance(1, f"loss {loss:.4f}")
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - began
     with training.averaged() as policy:
         policy.save_pretrained(run.path / "policy")
     last = {key: value for line in run.metrics() for key, value in line.items()}
@@ -288,7 +308,7 @@ def _train(
         "train_windows": len(train),
         "parameters": sum(p.numel() for p in training.policy.parameters()),
         "seconds": round(seconds, 1),
-        "samples_per_second": round((training.step - first) * settings.batch_size / max(seconds, 1e-9), 1),
+        "samples_per_second": round(training.step * settings.batch_size / max(seconds, 1e-9), 1),
     }
     run.write_summary(summary)
     return summary

@@ -7,7 +7,7 @@ one store.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
@@ -18,11 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import CLASSICAL, TransferEditor
 from sim2real_aug.augment.engine import augment
+from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
 from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
 from sim2real_aug.config import command_config, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter, load_photos
+from sim2real_aug.data.stores import pack, partial_folder
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
@@ -32,6 +34,7 @@ from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
 T = TypeVar("T")
+ROUNDING = {"version", "precision"}  # of an edited store, beside which its frames are the same or nearly so
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class Experiment:
     made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def stage(self, name: str, command: str, **fixed: object) -> DictConfig:
-        """The configuration of `command` as stage `name` has it."""
-        return command_config(command, self.config.stages[name].settings, **fixed)
+        """The configuration of `command` as stage `name` has it; composed once, as many units ask for the same."""
+        key = ("stage", name, *fixed.items())
+        if key not in self.made:
+            self.made[key] = command_config(command, self.config.stages[name].settings, **fixed)
+        return cast(DictConfig, self.made[key].copy())
 
     def drawn(self, domain: str) -> dict[str, object]:
         """The keys of a command that say how frames are drawn."""
@@ -59,6 +65,22 @@ class Experiment:
         """The folder of a scene's materials, or of those that all scenes share."""
         folder = self.materials or self.folder
         return folder if scene is None else folder / folder_name(scene)
+
+
+def place_of(experiment: Experiment, *piece: object) -> Path:
+    """Where a piece goes that is no policy, by its kind and what it is of."""
+    match piece:
+        case ("episodes",):
+            return experiment.material() / "sim.zarr"
+        case ("redrawn" | "cotrained" as kind, str(domain)):
+            return experiment.material(domain) / f"{kind}.zarr"
+        case ("photos", str(scene)):
+            return experiment.material(scene) / "photos"
+        case ("specialist" | "cut" as kind, str(scene), int(seed)):
+            return experiment.material(scene) / f"{kind}-{seed}"
+        case ("edits", str(kind), str(scene), int(seed)):
+            return experiment.material(scene) / f"{kind}-{seed}.zarr"
+    raise ValueError(f"no piece {piece}")
 
 
 def folder_name(scene: str) -> str:
@@ -83,82 +105,118 @@ def simulated(experiment: Experiment) -> str | Path:
     """The episodes that all arms start from."""
     if experiment.dataset is not None:
         return experiment.dataset
-    chosen = settings(SimulateSettings, experiment.stage("simulate", "simulate", seed=experiment.seed))
-    return str(simulate(experiment.material() / "sim.zarr", chosen)["path"])
+    chosen = settings(SimulateSettings, simulation(experiment))
+    return str(simulate(place_of(experiment, "episodes"), chosen)["path"])
+
+
+def simulation(experiment: Experiment) -> DictConfig:
+    """How the episodes are recorded."""
+    return experiment.stage("simulate", "simulate", seed=experiment.seed)
 
 
 @piece
 def redrawn(experiment: Experiment, domain: str) -> Path:
     """The same episodes drawn in another domain."""
-    source = f"replay:{simulated(experiment)}"
-    fixed = {"source": source, "seed": experiment.seed, **experiment.drawn(domain)}
-    chosen = settings(SimulateSettings, experiment.stage("redraw", "simulate", **fixed))
-    place = experiment.material(domain) / "redrawn.zarr"
+    config = redrawing(experiment, domain)
+    config.source = f"replay:{simulated(experiment)}"
+    chosen = settings(SimulateSettings, config)
+    place = place_of(experiment, "redrawn", domain)
     simulate(place, chosen)
     return place
 
 
+def redrawing(experiment: Experiment, domain: str) -> DictConfig:
+    """How episodes are drawn in another domain, but for whose they are."""
+    return experiment.stage("redraw", "simulate", seed=experiment.seed, **experiment.drawn(domain))
+
+
 @piece
 def cotrained(experiment: Experiment, scene: str) -> Path:
-    """The same episodes, the last few of them as the scene looks: as teleoperation on the real bench adds."""
-    place = experiment.material(scene) / "cotrained.zarr"
+    """The same episodes, the last few of them as the scene looks: as teleoperation on the real bench adds.
+
+    All but the frames is the dataset's in every episode, so that each teaches what the other arms' episodes do.
+    """
+    place = place_of(experiment, "cotrained", scene)
     flat, real = (ReplayBuffer.open(store) for store in (simulated(experiment), redrawn(experiment, scene)))
-    if place.exists() and ReplayBuffer.open(place).n_episodes == flat.n_episodes:
-        return place
-    first_real = flat.n_episodes - experiment.config.real_episodes
+    few = experiment.config.real_episodes
+    first_real = flat.n_episodes - few
     if first_real < 1:
-        raise BadInput(
-            f"real_episodes must be below the dataset's {flat.n_episodes}; got {flat.n_episodes - first_real}"
-        )
-    with ReplayBufferWriter.create(place, overwrite=True) as writer:
+        raise BadInput(f"real_episodes must be below the dataset's {flat.n_episodes}; got {few}")
+    made_of = {"dataset": flat.content_hash(), "scene": real.content_hash(), "real_episodes": few}
+    if place.exists():  # complete: it appears only when it is
+        found = ReplayBuffer.open(place).attrs
+        _require_same(place, (name for name, value in made_of.items() if found.get(name) != value))
+        return place
+    begun = partial_folder(place)
+    with ReplayBufferWriter.create(begun, overwrite=True, attrs=made_of) as writer:
         for episode in range(flat.n_episodes):
-            buffer, rows = flat if episode < first_real else real, flat.episode(episode)
-            writer.append_episode(
-                {name: buffer.read(name, rows.start, rows.stop) for name in ("img", "state", "action")}
-            )
+            rows = flat.episode(episode)
+            arrays = {name: flat.read(name, rows.start, rows.stop) for name in flat.names if name != "img"}
+            frames = (flat if episode < first_real else real).images(rows.start, rows.stop)
+            writer.append_episode({**arrays, "img": frames})
+    pack(begun, place)
     return place
+
+
+def _require_same(place: Path, changed: Iterable[str]) -> None:
+    """Raise BadInput when a finished piece differs in `changed` from what would be made now."""
+    if names := ", ".join(sorted(changed)):
+        raise BadInput(f"{place} was made with another {names}; remove it, and it is made again")
 
 
 @piece
 def photographed(experiment: Experiment, scene: str) -> Path:
     """The photos of a scene: of random states, none of which is in the dataset."""
-    place = experiment.material(scene) / "photos"
-    config = experiment.stage("photos", "photos", seed=experiment.seed, **experiment.drawn(scene))
-    take_photos(place, settings(PhotosSettings, config))
+    place = place_of(experiment, "photos", scene)
+    take_photos(place, settings(PhotosSettings, photography(experiment, scene)))
     return place
+
+
+def photography(experiment: Experiment, scene: str) -> DictConfig:
+    """How the photos of a scene are taken."""
+    return experiment.stage("photos", "photos", seed=experiment.seed, **experiment.drawn(scene))
 
 
 @piece
 def specialist(experiment: Experiment, scene: str, seed: int) -> Path:
     """The run of the specialist that D3PO makes of the base editor."""
-    place = experiment.material(scene) / f"specialist-{seed}"
-    config = experiment.stage("train_editor", "train_editor", seed=seed)
+    place = place_of(experiment, "specialist", scene, seed)
+    config = specialization(experiment, seed)
     train_editor(config, simulated(experiment), photographed(experiment, scene), place)
     return place
+
+
+def specialization(experiment: Experiment, seed: int) -> DictConfig:
+    """How the base editor becomes a specialist, but for its data."""
+    return experiment.stage("train_editor", "train_editor", seed=seed)
 
 
 @piece
 def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
     """CUT, trained on evenly spread frames of the dataset and on the photos."""
-    chosen = CutSettings(**{**dict(experiment.config.stages.train_cut.settings), "seed": seed})
+    chosen = translation(experiment, seed)
     buffer = ReplayBuffer.open(simulated(experiment))
     rows = np.unique(np.linspace(0, buffer.n_frames - 1, experiment.config.cut_frames).astype(int))
     frames = np.concatenate([buffer.images(row, row + 1) for row in rows])
     photos = load_photos(photographed(experiment, scene), frames.shape[1])
-    run = RunFolder.open(experiment.material(scene) / f"cut-{seed}", OmegaConf.structured(chosen))
+    run = RunFolder.open(place_of(experiment, "cut", scene, seed), OmegaConf.structured(chosen))
     return train_cut(frames, photos.images, chosen, run)
+
+
+def translation(experiment: Experiment, seed: int) -> CutSettings:
+    """How CUT is trained."""
+    return settings(CutSettings, {**experiment.config.stages.train_cut.settings, "seed": seed})
 
 
 @piece
 def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     """The dataset edited by `kind`: a colour transfer, CUT, the base editor or the scene's specialist."""
-    place = experiment.material(scene) / f"{kind}-{seed}.zarr"
-    if place.exists():  # complete: it appears only when it is
-        return place
+    place = place_of(experiment, "edits", kind, scene, seed)
     photos = photographed(experiment, scene)
-    chosen, judge, device = read_config(experiment.stage("augment", "augment", seed=seed))
+    chosen, judge, device = read_config(editing(experiment, seed))
+    dataset = ReplayBuffer.open(simulated(experiment))
     if kind in CLASSICAL:
-        size = ReplayBuffer.open(simulated(experiment)).array("img").shape[1]
+        size = dataset.array("img").shape[1]
         editor: Any = TransferEditor(kind, load_photos(photos, size).images)
     elif kind == CUT:
         editor = cut_editor(experiment, scene, seed)
@@ -166,8 +224,18 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
         editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None).to(device)
     prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
+    if place.exists():  # complete: it appears only when it is
+        found = ReplayBuffer.open(place).attrs.get(ATTRIBUTE, {})
+        changed = differences(found, describe(dataset, editor, prompts, asked, chosen))
+        _require_same(place, set(changed) - ROUNDING)
+        return place
     augment(simulated(experiment), editor, place, chosen, photos=prompts, judge=asked)
     return place
+
+
+def editing(experiment: Experiment, seed: int) -> DictConfig:
+    """How frames are edited, but for the data and the editor."""
+    return experiment.stage("augment", "augment", seed=seed)
 
 
 def sources(experiment: Experiment, unit: Unit) -> tuple[str | Path, Path | None]:
@@ -190,6 +258,11 @@ def learner(experiment: Experiment, unit: Unit) -> DictConfig:
     options = {"use_gate": arm.use_gate, "color_jitter": arm.color_jitter}
     fixed = {f"policy.training.{name}": value for name, value in options.items()}
     return experiment.stage("train_policy", "train_policy", seed=unit.seed, **fixed)
+
+
+def trial(experiment: Experiment, unit: Unit) -> DictConfig:
+    """How the unit's policy is evaluated: all units of a scene from the same starts."""
+    return experiment.stage("evaluate", "evaluate", **experiment.drawn(unit.scene))
 
 
 def place_of_policy(experiment: Experiment, unit: Unit) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,18 @@ def plot(records: Sequence[Record], path: Path) -> Path:
     return path
 
 
-def film(experiment: Experiment, records: Sequence[Record]) -> list[Path]:
+def film(experiment: Experiment, records: Sequence[Record], changed: Container[str]) -> list[Path]:
     """One animation a scene: the first start as each arm's policy goes on from it, with the least seed there is.
 
-    Only of units whose evaluation is in the experiment's folder: records hold no states.
+    Only of units whose evaluation is in the experiment's folder: records hold no states. An animation that is there is
+    drawn again for scenes that `changed` alone.
     """
     written = []
     for scene in sorted({record["scene"] for record in records}):
+        path = experiment.folder / folder_name(scene) / "episodes.webp"
+        if path.exists() and scene not in changed:
+            written.append(path)
+            continue
         renderer, shown = make_renderer(scene, config_dir=experiment.config.config_dir), {}
         for record in sorted((r for r in records if r["scene"] == scene), key=lambda r: -int(r["seed"])):
             unit = Unit(record["arm"], scene, record["seed"])
@@ -55,5 +60,5 @@ def film(experiment: Experiment, records: Sequence[Record]) -> list[Path]:
             if (folder / "episodes.npz").exists():
                 shown[unit.arm] = (renderer, load_episodes(folder / "episodes.npz")[0].states)
         if shown:
-            written.append(animate(shown, experiment.folder / folder_name(scene) / "episodes.webp"))
+            written.append(animate(shown, path))
     return written

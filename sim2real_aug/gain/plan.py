@@ -3,29 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.provenance import weights_hash
-from sim2real_aug.augment.unpaired import CutSettings
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor import load_editor
+from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.gain.arms import ARMS, BASE, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
-from sim2real_aug.gain.materials import Experiment, piece
+from sim2real_aug.gain.materials import (
+    Experiment,
+    editing,
+    learner,
+    photography,
+    piece,
+    place_of,
+    place_of_policy,
+    redrawing,
+    simulation,
+    specialization,
+    translation,
+    trial,
+)
 from sim2real_aug.gain.proxy import ProxySettings
 from sim2real_aug.judges import load_judge
+from sim2real_aug.policies.evaluation import EvaluateSettings
 
-WITHOUT_COMMAND = {"train_cut": CutSettings, "proxy": ProxySettings}  # stages that only the experiment has
+Piece = tuple[object, ...]
+Plan = Mapping[str, Any]
+# Settings that came later than the first records, and the value with which these were measured: a new setting of a
+# command goes here, or every record from before it is refused.
+ADDED = {
+    "stages.train_policy.policy.model.prediction_type": "epsilon",
+    "stages.train_policy.policy.training.landmark_weight": 0.0,
+    "stages.evaluate.allow_training_starts": False,
+}
+# Settings that may differ between a record and today's plan: where and how fast something is done and what is drawn
+# of it. The precision of edits and the variant of the path tracer move single values of a frame by a rounding or by
+# noise, and `auto` picks by machine: a record made elsewhere stays one of this plan.
+UNMEASURED = (
+    "stages.*.config_dir",
+    "stages.*.device",
+    "stages.*.workers",
+    "stages.augment.precision",
+    "stages.evaluate.picture_episodes",
+    "stages.evaluate.video_episodes",
+    "scenes.*.variant",
+)
 
 
-def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> dict[tuple[object, ...], str]:
+def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> dict[Piece, str]:
     """The stage that makes each piece of a unit; units that share a piece have its key in common."""
     arm, scene, seed = ARMS[unit.arm], unit.scene, unit.seed
-    pieces: dict[tuple[object, ...], str] = {("episodes",): "simulate"}
+    pieces: dict[Piece, str] = {("episodes",): "simulate"}
     if closed_loop:
         pieces["policy", unit.arm, scene if arm.knows_scene else None, seed] = "train_policy"
         pieces["evaluation", unit] = "evaluate"
@@ -45,15 +81,32 @@ def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> dict[tuple[o
     return pieces
 
 
-def minutes(config: DictConfig, units: Iterable[Unit], evaluated: Container[Unit] = ()) -> float:
-    """What `units` take by the stages' budgets; a piece that several of them share counts once.
+def minutes(experiment: Experiment, units: Iterable[Unit], evaluated: Container[Unit] = ()) -> float:
+    """What `units` take by the stages' budgets; a piece that several of them share counts once, one that is there not
+    at all (nor a store of frames that is begun).
 
     evaluated: those of them that lack only the proxy.
     """
-    pieces: dict[tuple[object, ...], str] = {}
+    config, pieces = experiment.config, dict[Piece, str]()
     for unit in units:
         pieces |= pieces_of(unit, config.proxy, closed_loop=unit not in evaluated)
-    return sum(float(config.stages[stage].budget_seconds) for stage in pieces.values()) / 60
+    left = [stage for key, stage in pieces.items() if not _is_made(experiment, key)]
+    return sum(float(config.stages[stage].budget_seconds) for stage in left) / 60
+
+
+def _is_made(experiment: Experiment, key: Piece) -> bool:
+    match key:
+        case ("episodes",) if experiment.dataset is not None:
+            return True
+        case ("proxy", _):
+            return False
+        case ("policy", str(arm), scene, int(seed)):
+            return (place_of_policy(experiment, Unit(arm, str(scene), seed)) / "summary.json").exists()
+        case ("evaluation", Unit() as unit):
+            chosen = settings(EvaluateSettings, trial(experiment, unit))
+            return (chosen.folder(place_of_policy(experiment, unit)) / "summary.json").exists()
+    place = place_of(experiment, *key)
+    return (place / "summary.json").exists() if key[0] in ("specialist", "cut") else place.exists()
 
 
 def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
@@ -62,10 +115,13 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     Only what the unit uses: another editor leaves the plan of an arm that edits nothing as it was.
     """
     arm, config = ARMS[unit.arm], experiment.config
-    names = dict.fromkeys(pieces_of(unit, config.proxy).values())
+    stages = _stages_of(unit, config.proxy)
+    if experiment.dataset is not None:
+        del stages["simulate"]
     plan: dict[str, Any] = {
-        "stages": {name: _resolved(experiment, name) for name in names},
+        "stages": {name: _settings_of(experiment, unit, key) for name, key in stages.items()},
         "dataset": _dataset(experiment),
+        "scenes": _scene(experiment, unit.scene),
     }
     if arm.edits in (BASE, SPECIALIST):
         plan["editor"] = _weights(experiment)["editor"]
@@ -78,13 +134,79 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     return dict(json.loads(json.dumps(plan)))
 
 
+def plan_differences(unit: Unit, old: Plan, new: Plan) -> list[str]:
+    """Dotted names of the settings in which two plans of `unit` measure something else.
+
+    A setting that `old` lacks counts as it was when `old` was measured: as ADDED says, else as null. Where only one
+    of the plans has the proxy, what the proxy alone needs is not looked at.
+    """
+    apart = () if _has_proxy(old) == _has_proxy(new) else tuple(f"stages.{name}." for name in proxy_stages(unit))
+    was, now = (
+        {key: value for key, value in _flat(plan) if not key.startswith(apart) and not _is_unmeasured(key)}
+        for plan in (old, new)
+    )
+    was = {key: value for key, value in ADDED.items() if key in now} | was
+    return sorted(key for key in was | now if was.get(key) != now.get(key))
+
+
+def proxy_stages(unit: Unit) -> set[str]:
+    """The stages of a unit's plan that only the proxy needs."""
+    return set(_stages_of(unit, proxy=True)) - set(_stages_of(unit, proxy=False))
+
+
+def _has_proxy(plan: Plan) -> bool:
+    return "proxy" in plan["stages"]
+
+
+def _is_unmeasured(key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in UNMEASURED)
+
+
+def _flat(node: Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _stages_of(unit: Unit, proxy: bool) -> dict[str, Piece]:
+    """The pieces of a unit by the names of their stages; frames in random scenes have a name of their own."""
+    named = {}
+    for key, stage in pieces_of(unit, proxy).items():
+        random = key == ("redrawn", RANDOMIZED) and unit.scene != RANDOMIZED
+        named[f"{stage}_{RANDOMIZED}" if random else stage] = key
+    return named
+
+
+def _settings_of(experiment: Experiment, unit: Unit, key: Piece) -> Any:
+    """All settings that the piece is made with, defaults included, but for the places of other pieces."""
+    kind, seed = key[0], unit.seed
+    if kind == "cut":
+        return asdict(translation(experiment, seed))
+    if kind == "proxy":
+        return asdict(settings(ProxySettings, experiment.config.stages.proxy.settings))
+    if kind == "redrawn":
+        drawn = redrawing(experiment, str(key[1]))
+        return {key: value for key, value in _plain(drawn).items() if key != "source"}
+    made = {
+        "episodes": partial(simulation, experiment),
+        "photos": partial(photography, experiment, unit.scene),
+        "specialist": partial(specialization, experiment, seed),
+        "edits": partial(editing, experiment, seed),
+        "policy": partial(learner, experiment, unit),
+        "evaluation": partial(trial, experiment, unit),
+    }
+    return _plain(made[str(kind)]())
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
 @piece
-def _resolved(experiment: Experiment, stage: str) -> Any:
-    """The stage's whole configuration, defaults included."""
-    if stage in WITHOUT_COMMAND:
-        return asdict(settings(WITHOUT_COMMAND[stage], experiment.config.stages[stage].settings))
-    command = {"redraw": "simulate"}.get(stage, stage)
-    return OmegaConf.to_container(experiment.stage(stage, command), resolve=True)
+def _scene(experiment: Experiment, scene: str) -> dict[str, Any]:
+    return scene_records((scene,), experiment.config.config_dir)
 
 
 @piece

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.demonstrations import (
     BatchOrder,
@@ -99,13 +100,15 @@ def _train(
         torch.manual_seed(derive_seed(training.seed, "proxy weights"))
         network = ProxyNetwork(policy, settings.width)
     network.encoder.normalizer.fit(data.frame_sample())
+    device = resolve_device(training.device)
+    network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.steps)
     probability = 0.0 if data.edited is None else training.augmented_probability
     order = BatchOrder(len(data), settings.batch_size, probability, training.seed)
     with progress("training the proxy", settings.steps, unit="steps") as bar:
         for step in range(settings.steps):
-            seen, actions = data.batch(*order.batch(step))
+            seen, actions = _to_device(data.batch(*order.batch(step)), device)
             if training.color_jitter:
                 seen = jittered(seen, training.seed, step)
             pose, plan = network(seen, torch_generator(training.seed, "proxy crop", step))
@@ -123,7 +126,8 @@ def _test(network: ProxyNetwork, data: Demonstrations, batch_size: int) -> dict[
     errors: dict[str, list[Tensor]] = {"block_position": [], "block_angle": [], "action": []}
     order = torch.arange(len(data)).split(batch_size)
     for items in order:
-        seen, actions = data.batch(items.numpy(), torch.zeros(len(items), dtype=torch.bool).numpy())
+        batch = data.batch(items.numpy(), torch.zeros(len(items), dtype=torch.bool).numpy())
+        seen, actions = _to_device(batch, next(network.parameters()).device)
         (pose, plan), truth = network(seen), _pose(seen)
         errors["block_position"].append((pose - truth)[:, :2].norm(dim=1) * HALF_WINDOW)
         turned = torch.atan2(pose[:, 3], pose[:, 2]) - torch.atan2(truth[:, 3], truth[:, 2])
@@ -131,6 +135,10 @@ def _test(network: ProxyNetwork, data: Demonstrations, batch_size: int) -> dict[
         apart = plan - _scaled(_chunk(actions, network.policy))
         errors["action"].append(apart.norm(dim=-1).mean(1) * HALF_WINDOW)
     return {name: float(torch.cat(parts).mean()) for name, parts in errors.items()}
+
+
+def _to_device(batch: tuple[Observation, Tensor], device: torch.device) -> tuple[Observation, Tensor]:
+    return batch[0].to(device), batch[1].to(device)
 
 
 def _scaled(positions: Tensor) -> Tensor:

@@ -7,19 +7,16 @@ Units whose record is there are not measured again, so that the table fills up o
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
-from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.gain.arms import Unit, units_of
@@ -28,14 +25,17 @@ from sim2real_aug.gain.pictures import film, plot
 from sim2real_aug.gain.plan import minutes, plan_of
 from sim2real_aug.gain.table import as_json, markdown, rows_of
 from sim2real_aug.gain.units import Record, measure_unit, read_record
+from sim2real_aug.policies.demonstrations import open_stores
+from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings
+from sim2real_aug.policies.starts import refuse_known_starts, starts_of
+from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.progress import say
 from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
 
-# which units there are, what is measured of them, and where their pieces are
-CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials")
+# which units there are, what is measured of them, where their pieces are, and what their budgets were estimated for
+CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials", "machine")
 OF_POLICIES = ("train_policy", "evaluate", "proxy")  # stages that make no material
-SAME_START = 1e-3  # window units and radians
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def run_gain(
     """Measure what the chosen units have no record of yet; the summary, saved with table.md and gain.png in `out`.
 
     records: folder of the records, None: out/records. overwrite: the chosen units are trained and measured again; when
-    all are chosen, everything in `out` is made again. Raises BadInput for an unknown arm, scene or seed, starts that
-    are in the dataset, records or pieces of another plan.
+    all are chosen, everything in `out` is made again. Raises BadInput, before anything is made or removed, for an
+    unknown arm, scene or seed, a dataset that does not fit the policy, starts that are in it, records of another plan
+    (also those of units that are not chosen); later for pieces in `out` of another plan.
     """
     records = out / "records" if records is None else records
     choice = choice or Choice()
@@ -71,22 +72,24 @@ def run_gain(
     materials = None if config.materials is None else Path(config.materials)
     if materials is not None:
         _require_same_materials(materials, frozen)
-    run = RunFolder.open(out, frozen, overwrite and choice == Choice())
     experiment = Experiment(out, config, dataset, materials=materials)
+    if dataset is not None:
+        _check_dataset(experiment)
     plans = {unit: plan_of(experiment, unit) for unit in planned}
+    kept = {unit: plan for unit, plan in plans.items() if not (overwrite and unit in chosen)}
+    found = {unit: read_record(records, unit, plan) for unit, plan in kept.items()}
+    evaluated = [unit for unit, record in found.items() if record is not None]
+    left = [unit for unit in chosen if _is_left(found.get(unit), config.proxy)]
+    run = RunFolder.open(out, frozen, overwrite and choice == Choice())
+    if left and dataset is None:
+        _refuse_known_starts(experiment)
     if overwrite:
         for unit in chosen:
             (records / unit.file_name).unlink(missing_ok=True)
             shutil.rmtree(place_of_policy(experiment, unit), ignore_errors=True)
-    found = {unit: read_record(records, unit, plans[unit]) for unit in chosen}
-    evaluated = [unit for unit, record in found.items() if record is not None]
-    left = [unit for unit, record in found.items() if record is None or (config.proxy and not record["proxy"])]
     if left:
-        _refuse_known_starts(experiment)
-        say(
-            f"{len(left)} of {len(planned)} units to measure, about "
-            f"{minutes(config, left, evaluated):.0f} minutes on 2 cores"
-        )
+        about = minutes(experiment, left, evaluated)
+        say(f"{len(left)} of {len(planned)} units to measure, about {about:.0f} minutes on {config.machine}")
     for number, unit in enumerate(left, 1):
         say(f"[{number}/{len(left)}] {unit}")
         measure_unit(experiment, unit, plans[unit], records)
@@ -94,17 +97,29 @@ def run_gain(
     measured = _recorded(records, plans)
     if not measured:
         raise BadInput(f"{records} holds no record of this plan")
+    return _report(experiment, run, measured, len(planned), {unit.scene for unit in left})
+
+
+def _is_left(record: Record | None, proxy: bool) -> bool:
+    """Whether a unit is to be measured, or its proxy."""
+    return record is None or (proxy and not record["proxy"])
+
+
+def _report(
+    experiment: Experiment, run: RunFolder, measured: Sequence[Record], units: int, changed: Container[str]
+) -> dict[str, Any]:
+    """Write table, plot, animations and summary, which is returned. changed: scenes that have a new record."""
     _write_table(run, measured)
     summary = {
-        "path": str(out),
-        "table": str(out / "table.md"),
-        "plot": str(plot(measured, out / "gain.png")),
-        "animations": [str(path) for path in film(experiment, measured)],
-        "units": len(planned),
+        "path": str(run.path),
+        "table": str(run.path / "table.md"),
+        "plot": str(plot(measured, run.path / "gain.png")),
+        "animations": [str(path) for path in film(experiment, measured, changed)],
+        "units": units,
         "measured": len(measured),
         "arms": as_json(rows_of(measured)),
     }
-    run.write_summary(json.loads(json.dumps(summary)))
+    run.write_summary(summary)
     return summary
 
 
@@ -138,18 +153,24 @@ def _require_same_materials(materials: Path, config: DictConfig) -> None:
 def _refuse_known_starts(experiment: Experiment) -> None:
     """Raise BadInput when an evaluation would start where an episode of the dataset does."""
     buffer = ReplayBuffer.open(simulated(experiment))
-    firsts = [buffer.episode(episode).start for episode in range(buffer.n_episodes)]
-    known = buffer.read("state")[firsts][:, :5]
+    known = starts_of(buffer)
     chosen = settings(EvaluateSettings, experiment.stage("evaluate", "evaluate"))
-    env = PushTEnv(obs_type="state")
-    for seed in range(chosen.seed, chosen.seed + chosen.episodes):
-        env.reset(seed=seed)
-        same = np.abs(known - env.state).max(axis=1) < SAME_START
-        if same.any():
-            raise BadInput(
-                f"evaluation seed {seed} starts where episode {int(same.argmax())} of {buffer.path} does: a policy "
-                "would be tested on what it learned; choose another stages.evaluate.settings.seed"
-            )
+    if known is None:
+        raise BadInput(
+            f"{buffer.path}: data/state is {buffer.array('state').shape}; gain needs Push-T's five columns, "
+            "agent x, y, block x, y and angle"
+        )
+    if not chosen.allow_training_starts:
+        seeds = range(chosen.seed, chosen.seed + chosen.episodes)
+        refuse_known_starts(known, seeds, str(buffer.path), "choose another stages.evaluate.settings.seed")
+
+
+def _check_dataset(experiment: Experiment) -> None:
+    """Raise BadInput for a dataset of the user's that does not fit the policy or the evaluation."""
+    config = experiment.stage("train_policy", "train_policy")
+    model = settings(PolicySettings, config.policy.model)
+    open_stores(simulated(experiment), None, model, settings(TrainSettings, config.policy.training).val_fraction)
+    _refuse_known_starts(experiment)
 
 
 def _recorded(records: Path, plans: Mapping[Unit, Mapping[str, Any]]) -> list[Record]:

@@ -1,7 +1,7 @@
 """The figures of the experiment, from its records: success, coverage, gap closed, and what the specialist beats.
 
 Intervals are bootstrapped over units (scene and seed) and over episodes, both drawn alike for all arms: a difference
-of two arms is a paired one.
+of two arms is a paired one. That of success is Wilson's over all episodes, which has a width even at 0 and 1.
 
 Legend: K units of an arm, M episodes; values (K, M).
 """
@@ -9,13 +9,13 @@ Legend: K units of an arm, M episodes; values (K, M).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sim2real_aug.gain.arms import ARMS, ORACLE, SIM_ONLY, SPECIALIST
-from sim2real_aug.report.intervals import Estimate, Values, difference, estimate, mean
+from sim2real_aug.report.intervals import Estimate, Values, difference, estimate, mean, share_estimate
 
 METRICS = {"max_coverage": "mean max coverage", "success": "success rate"}
 PROXIES = {
@@ -49,6 +49,13 @@ def gap_closed(sim_only: Any, edited: Any, oracle: Any) -> Any:
     return np.divide(edited - sim_only, gap, out=np.full(gap.shape, np.nan), where=gap > 0)
 
 
+def _gap_closed(sim_only: Values, edited: Values, oracle: Values) -> Values:
+    """`gap_closed` of means; where there is no gap, it is without bound, to the side that `edited` lies on."""
+    closed = gap_closed(mean(sim_only), mean(edited), mean(oracle))
+    beyond = np.where(mean(edited) >= mean(sim_only), np.inf, -np.inf)
+    return np.where(np.isnan(closed), beyond, closed)
+
+
 def rows_of(records: Sequence[Record]) -> list[Row]:
     """A row for each arm that was measured, in the order of ARMS."""
     by_arm = {arm: [record for record in records if record["arm"] == arm] for arm in ARMS}
@@ -60,14 +67,14 @@ def _row(arm: str, by_arm: Mapping[str, list[Record]]) -> Row:
     proxies = [record["proxy"] for record in own if record["proxy"]]
     gap = lead = None
     if (shared := _shared(by_arm, (SIM_ONLY, arm, ORACLE))) and arm not in (SIM_ONLY, ORACLE):
-        gap = estimate(lambda sim, edited, oracle: gap_closed(mean(sim), mean(edited), mean(oracle)), *shared)
+        gap = estimate(_gap_closed, *shared)
     if (shared := _shared(by_arm, (SPECIALIST, arm))) and arm != SPECIALIST:
         lead = estimate(difference, *shared)
     return Row(
         arm,
         len(own),
         estimate(mean, _values(own, "max_coverage")),
-        estimate(mean, _values(own, "success")),
+        share_estimate(_values(own, "success")),
         gap,
         lead,
         {name: float(np.mean([proxy[name] for proxy in proxies])) for name in PROXIES if proxies},
@@ -101,7 +108,15 @@ def correlation(records: Sequence[Record], proxy: str) -> float | None:
 
 
 def as_json(rows: Iterable[Row]) -> dict[str, Any]:
-    return {row.arm: {key: value for key, value in asdict(row).items() if key != "arm"} for row in rows}
+    """The rows by arm, as JSON has them; a figure that is undefined and a side without bound are null."""
+    return {
+        row.arm: {
+            key: value.as_json() if isinstance(value, Estimate) else value
+            for key, value in vars(row).items()
+            if key != "arm"
+        }
+        for row in rows
+    }
 
 
 def markdown(records: Sequence[Record]) -> str:

@@ -6,6 +6,7 @@ that gave it. It outlives the run folder, so that a table may be filled over sev
 
 from __future__ import annotations
 
+import copy
 import json
 import platform
 import subprocess
@@ -18,29 +19,28 @@ import torch
 
 import sim2real_aug
 from sim2real_aug.config import settings
-from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.arms import ARMS, SPECIALIST, Unit
-from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources, specialist
+from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources, specialist, trial
+from sim2real_aug.gain.plan import plan_differences, proxy_stages
 from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import TrainSettings
-from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
+from sim2real_aug.runs import RunFolder, write_text_atomically
 
 Record = dict[str, Any]
 
 
 def read_record(records: Path, unit: Unit, plan: Mapping[str, Any]) -> Record | None:
-    """The unit's record, None when there is none yet. Raises BadInput for one of another plan; settings that came
-    later than the record count as they were."""
+    """The unit's record, None when there is none yet. Raises BadInput for one of another plan."""
     file = records / unit.file_name
     if not file.exists():
         return None
     try:
         record: Record = json.loads(file.read_text())
-        changed = differing_keys(record["plan"], _known_to(record["plan"], plan))
-    except (ValueError, KeyError, TypeError) as error:
+        changed = plan_differences(unit, record["plan"], plan)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{file} is not a record of gain; remove it, and the unit is measured again"
         ) from error
@@ -50,15 +50,6 @@ def read_record(records: Path, unit: Unit, plan: Mapping[str, Any]) -> Record | 
             "to measure again"
         )
     return record
-
-
-def _known_to(old: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `plan` whose keys `old` has too."""
-    return {
-        key: _known_to(old[key], value) if isinstance(value, dict) and isinstance(old[key], dict) else value
-        for key, value in plan.items()
-        if key in old
-    }
 
 
 def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], records: Path) -> None:
@@ -71,15 +62,18 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
         start = time.monotonic()
         record["proxy"] = measure_unit_proxy(experiment, unit)
         record["seconds"]["proxy"] = round(time.monotonic() - start, 1)
-        record["plan"] = dict(plan)
+        added = {name: plan["stages"][name] for name in proxy_stages(unit)}
+        record["plan"]["stages"] |= added  # the rest of the plan is that of the closed loop
         _write(records, unit, record)
 
 
 def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) -> Record:
     """The record of a trained and evaluated policy, without a proxy."""
     start = time.monotonic()
+    sources(experiment, unit)
+    materials = time.monotonic() - start
     trained = policy(experiment, unit)
-    after_training = time.monotonic()
+    summary = _summary(trained)
     evaluated = evaluate(trained, evaluation(experiment, unit))
     return {
         "arm": unit.arm,
@@ -87,19 +81,19 @@ def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) ->
         "seed": unit.seed,
         "evaluation": {key: value for key, value in evaluated.items() if key != "picture"},
         "proxy": None,
-        "policy": _summary(trained),
+        "policy": summary,
         "specialist": _summary(specialist(experiment, unit.scene, unit.seed))
         if ARMS[unit.arm].edits == SPECIALIST
         else None,
-        "seconds": {
-            "materials_and_training": round(after_training - start, 1),
-            "evaluation": round(time.monotonic() - after_training, 1),
+        "seconds": {  # materials: of what was still to make; the others whole, over all sessions
+            "materials": round(materials, 1),
+            "training": summary["seconds"],
+            "evaluation": evaluated["seconds"],
         },
-        "scenes": scene_records((unit.scene,), experiment.config.config_dir),
         "version": sim2real_aug.__version__,
         "git": git_revision(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "plan": dict(plan),
+        "plan": copy.deepcopy(dict(plan)),
     }
 
 
@@ -109,16 +103,15 @@ def _write(records: Path, unit: Unit, record: Record) -> None:
 
 
 def evaluation(experiment: Experiment, unit: Unit) -> EvaluateSettings:
-    """All units of a scene are evaluated from the same starts."""
-    return settings(
-        EvaluateSettings, experiment.stage("evaluate", "evaluate", **experiment.drawn(unit.scene))
-    )
+    return settings(EvaluateSettings, trial(experiment, unit))
 
 
 def measure_unit_proxy(experiment: Experiment, unit: Unit) -> dict[str, float]:
     config = learner(experiment, unit)
     model: PolicySettings = settings(PolicySettings, config.policy.model)
-    training = settings(TrainSettings, {**config.policy.training, "seed": unit.seed})
+    training = settings(
+        TrainSettings, {**config.policy.training, "seed": unit.seed, "device": config.device}
+    )
     chosen = settings(ProxySettings, experiment.config.stages.proxy.settings)
     return measure_proxy(sources(experiment, unit), redrawn(experiment, unit.scene), model, training, chosen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -11,10 +12,13 @@ from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import ARMS, Unit
-from sim2real_aug.gain.materials import Experiment, cotrained, redrawn, simulated
-from sim2real_aug.gain.plan import plan_of
+from sim2real_aug.gain.arms import ARMS, Unit, units_of
+from sim2real_aug.gain.materials import Experiment, cotrained, edited, photographed, redrawn, simulated
+from sim2real_aug.gain.plan import plan_differences, plan_of
+from sim2real_aug.gain.run import Choice, run_gain
 from sim2real_aug.gain.units import read_record
+
+from ..conftest import REPOSITORY
 
 D3PO = "rounds: 1, conditions_per_round: 1, trajectories_per_condition: 2, num_inference_steps: 2"
 STAGES = {
@@ -61,6 +65,8 @@ def test_units_fill_one_table(cli, tmp_path):
     assert (without.pop("proxy"), "proxy" in without["plan"]["stages"]) == (None, False)
     assert completed.pop("proxy")["block_position"] > 0
     assert completed["evaluation"] == without["evaluation"], "only the proxy was measured"
+    measured = {name: completed["plan"]["stages"][name] for name in without["plan"]["stages"]}
+    assert measured == without["plan"]["stages"], "only the proxy's stages were added"
     assert "training policy" not in first.stderr
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "records").iterdir()}
     rest = cli(*command, "--json", arms, *TINY)
@@ -81,7 +87,10 @@ def test_units_fill_one_table(cli, tmp_path):
     assert json.loads(again.stdout)["arms"] == summary["arms"], "records are enough for the table"
     other = cli(*command, arms, *TINY, "++stages.photos.settings.count=3")
     assert other.returncode == 2
-    assert "stages.photos.settings.count" in other.stderr
+    assert "randomized-25-reinhard-0.json was measured with another stages.photos.count" in other.stderr
+    anew = cli(*command[:-1], "others", arms, *TINY, "++stages.photos.settings.count=3")
+    assert anew.returncode == 2
+    assert "gain holds a run made with another stages.photos.settings.count" in anew.stderr
 
     share = "++stages.train_policy.settings.policy.training.augmented_probability=0.25"
     shares = ("gain", "--out", "shares", "--arm", "reinhard", "materials=gain", "proxy=false", share, *TINY)
@@ -109,6 +118,66 @@ def test_a_plan_holds_what_its_unit_uses(tmp_path):
     }
     defaults = plans["specialist"]["stages"]["train_editor"]["d3po"]
     assert (defaults["rounds"], defaults["alpha"]) == (1, compose("train_editor").d3po.alpha)
+    gates = {arm: plan["stages"]["train_policy"]["policy"]["training"]["use_gate"] for arm, plan in plans.items()}
+    assert [arm for arm, asked in gates.items() if asked] == ["specialist_gate"]
+    later = plan_of(experiment, Unit("specialist", scene, 1))["stages"]
+    for stage in ("train_editor", "augment", "train_policy"):
+        assert later[stage]["seed"] == 1, "of the unit"
+    for stage in ("photos", "redraw", "evaluate"):
+        assert later[stage]["domain"] == scene
+    assert (later["photos"]["seed"], later["evaluate"]["seed"]) == (0, 100000), "of the experiment"
+    assert plans["randomized"]["stages"]["redraw_randomized"]["domain"] == "randomized"
+
+
+def test_another_look_of_the_scene_is_another_plan(tmp_path):
+    pytest.importorskip("mitsuba")
+    unit = Unit("sim_only", "pathtraced/linen", 0)
+    plan = plan_of(Experiment(tmp_path, compose("gain", ["proxy=false"])), unit)
+    brighter = copy.deepcopy(plan)
+    brighter["scenes"]["linen"]["lamps"][0]["strength"] = 2
+    assert any(key.startswith("scenes.linen.lamps") for key in plan_differences(unit, plan, brighter))
+    elsewhere = copy.deepcopy(plan)
+    elsewhere["scenes"]["linen"]["variant"] = "another"
+    assert not plan_differences(unit, plan, elsewhere), "the same picture with other noise"
+
+
+@pytest.mark.parametrize("proxy", ["false", "true"])
+def test_the_records_that_are_published_are_of_the_plan_that_ships(tmp_path, proxy):
+    pytest.importorskip("mitsuba")
+    experiment = Experiment(tmp_path, compose("gain", [f"proxy={proxy}"]))
+    folder = REPOSITORY / "benchmarks/results/gain"
+    config = experiment.config
+    units = [unit for unit in units_of(config.scenes, config.arms, [0]) if (folder / unit.file_name).exists()]
+    assert len(units) == len(list(folder.iterdir()))
+    for unit in units:
+        assert read_record(folder, unit, plan_of(experiment, unit))
+
+
+def test_a_setting_of_later_counts_as_it_was(tmp_path):
+    unit = Unit("sim_only", "randomized/25", 0)
+    plan = plan_of(Experiment(tmp_path, compose("gain", [*TINY, "proxy=false"])), unit)
+    old = copy.deepcopy(plan)
+    del old["stages"]["train_policy"]["policy"]["model"]["prediction_type"]
+    predicts = "stages.train_policy.policy.model.prediction_type"
+    assert plan_differences(unit, old, plan) == [predicts], "it was epsilon"
+    plan["stages"]["train_policy"]["policy"]["model"]["prediction_type"] = "epsilon"
+    assert not plan_differences(unit, old, plan)
+    plan["stages"]["augment"] = {"precision": "bf16", "seed": 0}
+    old["stages"]["augment"] = {"seed": 0}
+    assert not plan_differences(unit, old, plan), "a precision rounds"
+
+
+def test_a_record_with_a_proxy_serves_a_plan_without(tmp_path):
+    unit = Unit("sim_only", "randomized/25", 0)
+    with_proxy, without = (
+        plan_of(Experiment(tmp_path, compose("gain", [*TINY, f"proxy={asked}"])), unit) for asked in ("true", "false")
+    )
+    assert not plan_differences(unit, with_proxy, without)
+    assert not plan_differences(unit, without, with_proxy)
+    longer = copy.deepcopy(with_proxy)
+    longer["stages"]["proxy"]["steps"] = 3
+    assert plan_differences(unit, with_proxy, longer) == ["stages.proxy.steps"]
+    assert not plan_differences(unit, longer, without)
 
 
 def test_a_record_of_other_settings_is_refused(tmp_path):
@@ -122,7 +191,46 @@ def test_a_record_of_other_settings_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"measured with another stages\.evaluate\.max_steps;"):
         read_record(tmp_path, unit, {**plan, "stages": {**stages, "evaluate": longer}})
     later = {**stages["evaluate"], "setting_of_tomorrow": 1}
-    assert read_record(tmp_path, unit, {**plan, "stages": {**stages, "evaluate": later}}), "came after the record"
+    with pytest.raises(BadInput, match=r"measured with another stages\.evaluate\.setting_of_tomorrow;"):
+        read_record(tmp_path, unit, {**plan, "stages": {**stages, "evaluate": later}})
+    file.write_text("[]")
+    with pytest.raises(BadInput, match="is not a record of gain"):
+        read_record(tmp_path, unit, plan)
+
+
+def test_a_record_of_another_plan_stops_the_run_before_anything_is_made(tmp_path):
+    """Also that of an arm that is not chosen; --overwrite removes nothing before."""
+    config = compose("gain", [*TINY, "proxy=false", "arms=[sim_only,oracle]"])
+    plan = plan_of(Experiment(tmp_path, config), Unit("oracle", "randomized/25", 0))
+    plan["stages"]["evaluate"]["max_steps"] = 10
+    records, policy = tmp_path / "records", tmp_path / "policy-sim_only-0"
+    records.mkdir()
+    policy.mkdir()
+    (records / "randomized-25-oracle-0.json").write_text(json.dumps({"plan": plan}))
+    (records / "randomized-25-sim_only-0.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(BadInput, match=r"oracle-0.json was measured with another stages\.evaluate\.max_steps"):
+        run_gain(config, tmp_path, records, choice=Choice(arms=["sim_only"]), overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "policy-sim_only-0", "records"]
+    assert len(list(records.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("frames", "columns", "message"),
+    [
+        ((20, 64, 64, 3), 5, "data/img is 64x64 and the policy takes 96x96"),
+        ((5, 96, 96, 3), 5, "has an episode of 5 frames"),
+        ((20, 96, 96, 3), 2, r"data/state is \(40, 2\); gain needs Push-T's five columns"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused_before_anything_is_made(tmp_path, frames, columns, message):
+    with ReplayBufferWriter.create(tmp_path / "own.zarr") as writer:
+        for _ in range(2):
+            states = np.full((frames[0], columns), 100, np.float32)
+            writer.append_episode({"img": np.zeros(frames, np.uint8), "state": states, "action": states[:, :2]})
+    with pytest.raises(BadInput, match=message):
+        run_gain(compose("gain", TINY), tmp_path / "gain", dataset=tmp_path / "own.zarr")
+    assert not (tmp_path / "gain").exists()
 
 
 def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):
@@ -155,7 +263,29 @@ def test_cotraining_takes_its_last_episodes_from_the_scene(tmp_path):
     last = flat.episode(2)
     np.testing.assert_array_equal(mixed.images()[: last.start], flat.images()[: last.start])
     np.testing.assert_array_equal(mixed.images()[last], real.images()[last])
-    np.testing.assert_array_equal(mixed.read("action"), flat.read("action"))
+    assert "keypoint" in mixed.names, "what the other arms' encoders learn from"
+    assert set(mixed.names) == set(flat.names)
+    for name in set(flat.names) - {"img"}:
+        np.testing.assert_array_equal(mixed.read(name), flat.read(name))
+    place = tmp_path / "randomized-25/cotrained.zarr"
+    place.rename(tmp_path / "randomized-25/cotrained.zarr.partial")  # as a kill leaves it
+    again = cotrained(Experiment(tmp_path, config), "randomized/25")
+    np.testing.assert_array_equal(ReplayBuffer.open(again).images()[last], real.images()[last])
+    assert [path.name for path in place.parent.glob("cotrained*")] == ["cotrained.zarr"]
+    with pytest.raises(BadInput, match=r"cotrained.zarr was made with another real_episodes; remove it"):
+        cotrained(Experiment(tmp_path, compose("gain", [*TINY, "real_episodes=2"])), "randomized/25")
     too_many = Experiment(tmp_path / "other", compose("gain", [*TINY, "real_episodes=3"]))
     with pytest.raises(BadInput, match="real_episodes must be below the dataset's 3; got 3"):
         cotrained(too_many, "randomized/25")
+
+
+def test_edits_of_other_photos_are_not_taken_for_these(tmp_path):
+    config, scene = compose("gain", TINY), "randomized/25"
+    store = edited(Experiment(tmp_path, config), "reinhard", scene, 0)
+    stamp = store.stat().st_mtime_ns
+    assert edited(Experiment(tmp_path, config), "reinhard", scene, 0) == store
+    assert store.stat().st_mtime_ns == stamp, "not made again"
+    photos = photographed(Experiment(tmp_path, config), scene)
+    (photos / "001.jpg").write_bytes((photos / "000.jpg").read_bytes())
+    with pytest.raises(BadInput, match=r"reinhard-0.zarr was made with another .*photos; remove it"):
+        edited(Experiment(tmp_path, config), "reinhard", scene, 0)

@@ -239,13 +239,22 @@ def test_paths_that_hold_no_policy_are_refused_in_one_line(tmp_path: Path) -> No
         ({"sampler": "dim"}, "Did you mean 'ddim'"),
         ({"horizon": 7}, "horizon must be a multiple of 2"),
         ({"n_action_steps": 8}, "at most horizon 8"),
-        ({"crop_size": 30}, r"crop_size must lie in 1..image_size 24; got 30"),
+        ({"crop_size": 30}, r"crop_size must lie in 4..image_size 24; got 30"),
+        ({"kernel_size": 4}, "kernel_size must be odd and at least 1; got 4"),
+        ({"step_dim": 2}, "step_dim must be even and at least 4; got 2"),
+        ({"down_dims": ()}, r"down_dims must be one or more positive multiples of groups 8; got \[\]"),
+        ({"groups": 0}, "groups must be at least 1; got 0"),
         ({"num_inference_steps": 101}, "num_inference_steps must lie in 1..num_train_timesteps 100"),
     ],
 )
 def test_contradictory_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
+
+
+def test_groups_need_not_be_eight() -> None:
+    policy = make_policy(groups=6, down_dims=(36, 36))
+    assert policy.act(make_observation(1), generators(1)).shape == (1, TINY.n_action_steps, 2)
 
 
 def test_all_contradictions_come_in_one_message() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -19,7 +21,7 @@ from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import PolicySettings, load_policy
-from sim2real_aug.policies.evaluation import EvaluateSettings, bootstrap_interval, evaluate, summarise
+from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate, summarise
 from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
 from sim2real_aug.policies.trainer import train_policy
@@ -39,13 +41,6 @@ class Constant:
         return torch.stack(targets).expand(-1, self.settings.n_action_steps, 2)
 
 
-def test_bootstrap_interval_of_a_coin_is_the_binomial_s() -> None:
-    low, high = bootstrap_interval([0.0, 1.0] * 50, seed=0)
-    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05), abs=0.015)
-    assert bootstrap_interval([0.0, 1.0] * 50, seed=0) == (low, high)
-    assert bootstrap_interval([0.25] * 8, seed=0) == (0.25, 0.25)
-
-
 def test_the_three_metrics_by_hand() -> None:
     def episode(seed: int, *coverages: float) -> Episode:
         return Episode(seed, np.zeros((len(coverages), 5)), np.array(coverages))
@@ -53,6 +48,7 @@ def test_the_three_metrics_by_hand() -> None:
     episodes = [episode(7, 0.0, 0.5, 0.2), episode(8, 0.1, 0.95), episode(9, 0.0, 0.96)]
     summary = summarise(episodes, EvaluateSettings(resamples=100))
     assert summary["success_rate"] == pytest.approx(2 / 3)
+    assert summary["success_rate_interval"] == pytest.approx([0.2077, 0.9385], abs=1e-4), "Wilson's of 2 of 3"
     assert summary["mean_max_coverage"] == pytest.approx((0.5 + 0.95 + 0.96) / 3)
     assert summary["mean_final_coverage"] == pytest.approx((0.2 + 0.95 + 0.96) / 3)
     assert summary["mean_max_reward"] == pytest.approx((0.5 / 0.95 + 1 + 1) / 3)
@@ -178,6 +174,44 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
     again = evaluate(run, settings, overwrite=True)
     same = summary.keys() - {"seconds"}
     assert {key: again[key] for key in same} == {key: summary[key] for key in same}
+
+
+def test_pictures_and_videos_are_drawn_later_from_the_states(
+    write_store: Callable[..., Path], tiny_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
+    quick = {"episodes": 2, "max_steps": 5, "resamples": 50, "device": "cpu"}
+    first = evaluate(run, EvaluateSettings(**quick, picture_episodes=0))
+    folder = run / "evaluations" / "flat-100000-2"
+    stamp = (folder / "episodes.npz").stat().st_mtime_ns
+    assert "picture" not in first
+    later = evaluate(run, EvaluateSettings(**{**quick, "device": "auto"}, picture_episodes=1, video_episodes=1))
+    assert (folder / "episodes.npz").stat().st_mtime_ns == stamp, "not run again"
+    assert later["per_episode"] == first["per_episode"]
+    assert Path(later["picture"]).stat().st_size > 100
+    more = evaluate(run, EvaluateSettings(**quick, picture_episodes=0, video_episodes=2))
+    assert [Path(path).name for path in more["videos"]] == ["episode-100000.webp", "episode-100001.webp"]
+    assert more["picture"] == later["picture"]
+    assert json.loads((folder / "summary.json").read_text()) == more
+
+
+def test_starts_that_the_policy_learned_from_are_refused(
+    write_store: Callable[..., Path], tiny_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    store, run = write_store("sim.zarr"), tmp_path / "run"
+    env = PushTEnv(obs_type="state")
+    env.reset(seed=100001)
+    states = zarr.open(str(store), mode="r+")["data/state"]
+    for first in (0, 20, 34):
+        states[first] = env.state
+    train_policy(tiny_config("policy.training.steps=2"), store, out=run)
+    chosen = EvaluateSettings(episodes=2, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
+    with pytest.raises(BadInput, match=r"evaluation seed 100001 starts where episode 0 of those that .*run learned"):
+        evaluate(run, chosen)
+    assert not (run / "evaluations").exists()
+    evaluate(run, replace(chosen, seed=100002))
+    assert evaluate(run, replace(chosen, allow_training_starts=True))["episodes"] == 2
 
 
 def test_path_traced_episodes_are_the_same_with_any_number_of_processes(

@@ -140,9 +140,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt):
         train_policy(tiny_config(), store, out=broken)
     monkeypatch.undo()
+    last = broken / "checkpoints" / "last.pt"
+    torch.save({**torch.load(last, weights_only=True), "seconds": 100.0}, last)  # as if the first session was long
     torch.manual_seed(123)  # nothing may hang on the global generator
     train_policy(tiny_config(), store, out=broken)
     assert metrics(broken) == metrics(whole)
+    saved = torch.load(broken / "checkpoints" / "last.pt", weights_only=True)
+    assert json.loads((broken / "summary.json").read_text())["seconds"] >= round(saved["seconds"], 1) > 100
     one, other = (load_policy(path).state_dict() for path in (whole, broken))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -159,6 +163,33 @@ def test_a_finished_run_is_returned_and_another_configuration_refused(
     assert (
         train_policy(tiny_config(short, "seed=1"), store, out=out, overwrite=True)["loss"] != summary["loss"]
     )
+
+
+def test_data_that_changed_under_its_path_is_another_run(
+    write_store: Write, tiny_config: Compose, tmp_path: Path
+) -> None:
+    store, edits, out = write_store("sim.zarr"), write_store("sim.zarr.edited"), tmp_path / "run"
+    original = ReplayBuffer.open(store)
+    zarr.open(str(edits), mode="r+")["data/action"][:] = original.read("action")
+    short = tiny_config("policy.training.steps=2")
+    train_policy(short, store, edits, out)
+    zarr.open(str(edits), mode="r+").attrs["augmentation"] = {"min_region_iou": 0.7}
+    with pytest.raises(BadInput, match="holds a run made with another augmented_hash"):
+        train_policy(short, store, edits, out)
+    zarr.open(str(store), mode="r+")["data/img"][0] = 7
+    with pytest.raises(BadInput, match="holds a run made with another augmented_hash, dataset_hash"):
+        train_policy(short, store, edits, out)
+
+
+def test_a_store_without_keypoints_is_said_to_lack_them(
+    write_store: Write, tiny_config: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = tiny_config("policy.training.steps=1")
+    train_policy(short, write_store("sim.zarr"), out=tmp_path / "without")
+    assert "has no data/keypoint" in capsys.readouterr().err
+    points = np.random.default_rng(0).uniform(0, 512, (51, 9, 2))
+    train_policy(short, write_store("more.zarr", keypoint=points), out=tmp_path / "with")
+    assert "data/keypoint" not in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -208,8 +239,18 @@ def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
             (30, 30),
             24,
             ("policy.training.batch_size=0",),
-            "policy.training.batch_size must be at least 1; got 0",
+            "policy.training: batch_size must be at least 1; got 0",
         ),
+        (
+            (30, 30),
+            24,
+            ("policy.training.learning_rate=-1", "policy.training.adam_betas=[2,0.9]"),
+            r"learning_rate must be above 0; got -1; adam_betas must both lie in 0\.\.1, below 1; got \[2, 0.9\]",
+        ),
+        ((30, 30), 24, ("policy.training.warmup_steps=-3",), "warmup_steps must be at least 0; got -3"),
+        ((30, 30), 24, ("policy.training.val_fraction=1.5",), r"val_fraction must lie in 0\.\.1, below 1; got 1.5"),
+        ((30, 30), 24, ("policy.training.max_train_episodes=0",), "max_train_episodes must be at least 1; got 0"),
+        ((30, 30), 24, ("policy.model.kernel_size=4",), "kernel_size must be odd"),
         ((30, 30), 24, ("device=cuda:77",), "device 'cuda:77' is not available"),
     ],
 )
