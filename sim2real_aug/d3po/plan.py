@@ -112,7 +112,7 @@ def plan(config: DictConfig, device: torch.device) -> Plan:
     trained = sum(parameter.numel() for parameter in trainable_parameters(editor))
     adapter = sum(tensor.numel() for tensor in adapter_state(editor).values())
     averages = 1 if settings.ema_decay else 0
-    judges = [name for key in ("judge", "guard") for name in _judges(config.get(key))]
+    judges = [name for key in ("judge", "guard") for name in judges_of(config.get(key))]
     held = {
         "editor": FLOAT * sum(_size(getattr(editor, name)) for name in PARTS),
         "reference": FLOAT * sum(_size(module) for module in editor.reference_modules.values()),
@@ -138,15 +138,16 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _judges(node: DictConfig | None) -> list[str]:
+def judges_of(node: DictConfig | None) -> list[str]:
     """What each judge of a node is called: its checkpoint, else its class; but for the compact one, which is small."""
-    if node is None:
-        return []
-    plain = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
-    parts = [name for value in plain.values() if isinstance(value, dict) for name in _judges(value)]
-    if parts or plain.get("_target_") == COMPACT_JUDGE:
+    return [] if node is None else _names(OmegaConf.to_container(node))
+
+
+def _names(node: Any) -> list[str]:
+    parts = [name for value in node.values() if isinstance(value, dict) for name in _names(value)]
+    if parts or node.get("_target_") == COMPACT_JUDGE:
         return parts
-    return [str(plain[key]) for key in NAMES if plain.get(key) is not None] or [str(plain.get("_target_"))]
+    return [str(node[key]) for key in NAMES if node.get(key) is not None] or [str(node.get("_target_"))]
 
 
 def _task(editor: Editor, settings: D3POSettings) -> Task:

@@ -1,8 +1,8 @@
 """What all commands share: help, one-line errors, exit codes, --json, --dry-run, overrides."""
 
 import json
-import re
 import math
+import re
 from pathlib import Path
 
 import numpy as np

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from sim2real_aug.config import compose, settings
 from sim2real_aug.d3po.checkpoint import copy_adapter
 from sim2real_aug.d3po.learner import make_learner
-from sim2real_aug.d3po.plan import PARTS, LiveBytes, Phase, Plan, _judges, _works, count_phases, plan
+from sim2real_aug.d3po.plan import PARTS, LiveBytes, Phase, Plan, _works, count_phases, judges_of, plan
 from sim2real_aug.d3po.rollouts import Task
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare
@@ -110,8 +110,8 @@ def test_the_judges_that_are_not_known_are_named(configure: Callable[..., DictCo
     needs = plan(configure(*other), CPU)
     assert needs.uncounted == ("/my/depth",)
     assert needs.held["judges"] == 4 * (172e6 + 39e6 + 22e6)
-    assert _judges(compose("train_editor", ["judge=grounded_dreamsim"]).judge)[-1] == "ensemble"
-    assert _judges(OmegaConf.create({"_target_": "my.judge", "threshold": 0.5})) == ["my.judge"]
+    assert judges_of(compose("train_editor", ["judge=grounded_dreamsim"]).judge)[-1] == "ensemble"
+    assert judges_of(OmegaConf.create({"_target_": "my.judge", "threshold": 0.5})) == ["my.judge"]
 
 
 def test_passes_of_a_round_by_hand() -> None:
