@@ -37,7 +37,6 @@ from augment_speed import write_store
 from d3po_speed import make_task
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTokenizer
 
 from sim2real_aug.augment import AugmentSettings, augment
@@ -48,6 +47,8 @@ from sim2real_aug.d3po.rollouts import sample_round
 from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare, run_round
+from sim2real_aug.d3po.work import pass_operations
+from sim2real_aug.devices import matrix_rate
 from sim2real_aug.editor.editor import Editor, EditSettings
 from sim2real_aug.editor.guidance import active_passes
 from sim2real_aug.editor.outline import STABLE_DIFFUSION, networks
@@ -122,12 +123,6 @@ class Machine:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def peak(self) -> float:
-        """Operations a second of a large square matrix product."""
-        side = 8192 if self.device.type == "cuda" else 512
-        left, right = (torch.randn(side, side, device=self.device, dtype=self.dtype) for _ in range(2))
-        return 2 * side**3 / self.seconds(lambda: left @ right, repeats=10)
-
 
 def random_parts(configs: Networks, machine: Machine) -> dict[str, Any]:
     """InstructPix2Pix's networks with random weights, and a tokenizer that knows single letters."""
@@ -147,17 +142,6 @@ def random_editor(scale: Scale, size: int, machine: Machine) -> Editor:
     editor.edit_settings = EditSettings(num_inference_steps=scale.steps)
     editor.fusion.to(machine.device, machine.dtype)
     return editor
-
-
-def pass_operations(editor: Editor) -> float:
-    """Floating-point operations of one pass of the UNet, one image."""
-    side, width = editor.unet.config.sample_size, editor.unet.config.cross_attention_dim
-    like = {"device": editor.device, "dtype": editor.unet.dtype}
-    latents = torch.zeros(1, editor.unet.config.in_channels, side, side, **like)
-    tokens = torch.zeros(1, editor.tokenizer.model_max_length, width, **like)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        editor.unet(latents, 500, encoder_hidden_states=tokens)
-    return float(counter.get_total_flops())
 
 
 def edits(scale: Scale, size: int, batch: int, peak: float, machine: Machine) -> dict[str, Any]:
@@ -271,7 +255,7 @@ def main() -> int:
     device = torch.device(chosen.device)
     half = Machine(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     scale = TINY if chosen.tiny else FULL
-    peak, batches = half.peak(), (1, chosen.batch)
+    peak, batches = matrix_rate(device, half.dtype), (1, chosen.batch)
     result: dict[str, Any] = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
     result["peak_tflops"] = round(peak / 1e12, 3)
     result["edits"] = [edits(scale, size, batch, peak, half) for size in scale.sizes for batch in batches]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -57,6 +58,20 @@ def free_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int = 10) -> float:
+    """Operations a second of a large square matrix product on `device`: the most that a network can hope for."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    seconds = []
+    for _ in range(1 + repeats):  # the first warms up
+        began = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return float(2 * side**3 / min(seconds[1:]))
 
 
 @contextmanager

@@ -108,9 +108,11 @@ def edit_row(
     parts = _surviving(name, failures, partial(parts_of, node, material.samples))
     for part, samples in parts or ():
         editor = _surviving(name, failures, partial(make, part, device=material.device))
+        if editor is None:
+            return {}
         for variant in list(edited):
             work = partial(edit_samples, editor, variant, samples, material)
-            made = None if editor is None else _surviving(f"row {variant}", failures, work)
+            made = _surviving(f"row {variant}", failures, work)
             if made is None:
                 del edited[variant]
             else:
@@ -128,10 +130,12 @@ def parts_of(node: DictConfig, samples: Sequence[Sample]) -> list[tuple[DictConf
     names = dict.fromkeys(sample.task.name for sample in samples)
     if lacking := [name for name in names if name not in node.path]:
         raise BadInput(f"path gives no editor for {', '.join(lacking)}; it has {', '.join(map(str, node.path))}")
-    return [
-        (OmegaConf.merge(node, {"path": None}, {"path": node.path[name]}), [s for s in samples if s.task.name == name])
-        for name in names
-    ]
+    parts = []
+    for name in names:
+        part = node.copy()
+        part.path = node.path[name]
+        parts.append((part, [sample for sample in samples if sample.task.name == name]))
+    return parts
 
 
 def edit_samples(

@@ -17,9 +17,19 @@ import sim2real_aug
 from sim2real_aug.cli.common import Call, Summary, command
 
 if TYPE_CHECKING:
+    import torch
     from omegaconf import DictConfig
 
-OPTIONAL_MODULES = {"pathtraced": "mitsuba", "teleop": "pygame", "tracking": "tensorboard", "test": "pytest"}
+    from sim2real_aug.d3po.plan import Plan
+
+OPTIONAL_MODULES = {
+    "pathtraced": "mitsuba",
+    "teleop": "pygame",
+    "tracking": "tensorboard",
+    "judges": "dreamsim",
+    "test": "pytest",
+}
+REACHED = 0.5  # of a matrix product's speed, by a network: what benchmarks/full_size.py asks of it
 
 
 def show(summary: Summary) -> None:
@@ -145,6 +155,7 @@ def _training(config: DictConfig) -> list[Summary]:
     device, batch = resolve_device(config.device), config.d3po.batch_size
     needs, free, disk = plan(config, device), free_memory(device), shutil.disk_usage(Path.cwd()).free
     memory, most = needs.memory(batch), needs.largest_batch(free)
+    uncounted = f"; judges not counted: {', '.join(needs.uncounted)}" if needs.uncounted else ""
     parts = ", ".join(f"{name} {size / 1e6:.1f} M" for name, size in needs.parameters.items())
     purposes = {**needs.held, "minibatch": needs.minibatch(batch)}
     fits = f"up to {most} fits" if most else "not even one group of edits fits"
@@ -154,7 +165,7 @@ def _training(config: DictConfig) -> list[Summary]:
         _check("memory by purpose", ", ".join(f"{name} {_gb(size)}" for name, size in purposes.items())),
         _check(
             "memory, estimated",
-            f"{_gb(memory)} with d3po.batch_size={batch}, {_gb(free)} free on {device}: {fits}",
+            f"{_gb(memory)} with d3po.batch_size={batch}, {_gb(free)} free on {device}: {fits}{uncounted}",
             memory <= free,
             smaller,
         ),
@@ -164,7 +175,26 @@ def _training(config: DictConfig) -> list[Summary]:
             needs.disk <= disk,
             "run it where there is more room",
         ),
+        _time(config, needs, device),
     ]
+
+
+def _time(config: DictConfig, needs: Plan, device: torch.device) -> Summary:
+    """What the UNet computes, and how long that takes at the speed that a matrix product has here."""
+    import torch
+
+    from sim2real_aug.devices import matrix_rate
+
+    dtype = torch.bfloat16 if config.d3po.precision == "bf16" else torch.float32
+    rate, rounds = REACHED * matrix_rate(device, dtype), config.d3po.rounds
+    hours = rounds * needs.passes * needs.operations / rate / 3600
+    return _check(
+        "time, estimated",
+        f"{hours:.2g} h for {rounds} rounds of {needs.passes:,} passes of the UNet, each "
+        f"{needs.operations / 1e12:.2g} TFLOP, at {rate / 1e12:.2g} TFLOP/s, half of a matrix product's here; "
+        "without judges and held-out edits",
+        None,
+    )
 
 
 def _gb(size: float) -> str:

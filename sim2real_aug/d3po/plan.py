@@ -1,4 +1,4 @@
-"""What a run of `train-editor` will need, said before it runs: parameters, memory and disk. An estimate.
+"""What a run of `train-editor` will need, said before it runs: parameters, memory, disk and work. An estimate.
 
 The editor is built without weights, and one minibatch runs through it on fake tensors (torch's FakeTensorMode: shapes
 without values), while every block of memory that torch would hold is counted, from the operation that makes it to
@@ -15,7 +15,7 @@ need beside their weights.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.rollouts import Task, guidance_scales
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare
+from sim2real_aug.d3po.work import pass_operations, round_passes
 from sim2real_aug.editor.adapter import adapter_state, trainable_parameters
 from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.editor.outline import outline
@@ -46,6 +47,8 @@ JUDGES = {
     "openai/clip-vit-large-patch14": 304e6,
     "ensemble": 260e6,
 }
+NAMES = ("name", "detector", "segmenter", "path")  # the keys of our loaders under which a checkpoint is named
+COMPACT_JUDGE = "sim2real_aug.judges.load_judge"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Plan:
 
     parameters: of each part of the editor. trained: how many of them, or added to them, move. held: memory that is
     taken throughout, by purpose. phases: memory of each thing that is done with a minibatch, of groups of `group`
-    edits. disk: of the run folder.
+    edits. disk: of the run folder. passes: of a round, see `work`; operations: of one. uncounted: judges whose size is
+    not known.
     """
 
     parameters: dict[str, int]
@@ -78,6 +82,9 @@ class Plan:
     phases: dict[str, Phase]
     group: int
     disk: float
+    passes: int
+    operations: float
+    uncounted: tuple[str, ...]
 
     def minibatch(self, batch_size: int) -> float:
         """Memory of a minibatch, which has at least one group, as in training."""
@@ -98,18 +105,20 @@ def plan(config: DictConfig, device: torch.device) -> Plan:
     settings = settings_from(D3POSettings, config.d3po)
     editor = outline(config.editor)
     parameters = {name: _size(getattr(editor, name)) for name in PARTS}
+    operations = pass_operations(editor)  # before an adapter, which is small, is on it
+    scales = guidance_scales(_task(editor, settings))
     with torch.device("meta"):
         prepare(editor, settings)
     trained = sum(parameter.numel() for parameter in trainable_parameters(editor))
     adapter = sum(tensor.numel() for tensor in adapter_state(editor).values())
     averages = 1 if settings.ema_decay else 0
-    judges = sum(_judge_size(config[key]) for key in ("judge", "guard") if config.get(key) is not None)
+    judges = [name for key in ("judge", "guard") for name in judges_of(config.get(key))]
     held = {
         "editor": FLOAT * sum(_size(getattr(editor, name)) for name in PARTS),
         "reference": FLOAT * sum(_size(module) for module in editor.reference_modules.values()),
         "optimiser": FLOAT * (trained * (3 + averages) + adapter),  # gradient, two moments; the best round's copy
         "round": FLOAT * _round_size(editor, settings),
-        "judges": FLOAT * judges,
+        "judges": FLOAT * sum(JUDGES.get(name, 0.0) for name in judges),
     }
     checkpoint = 2 * adapter + trained * (2 + averages)
     return Plan(
@@ -119,6 +128,9 @@ def plan(config: DictConfig, device: torch.device) -> Plan:
         phases=count_phases(editor, settings, ROOM.get(device.type, max(ROOM.values()))),
         group=settings.trajectories_per_condition,
         disk=FLOAT * (2 * checkpoint + sum(parameters.values())),  # a new checkpoint beside the old
+        passes=round_passes(settings, scales, editor.unet.is_gradient_checkpointing),
+        operations=operations,
+        uncounted=tuple(name for name in judges if name not in JUDGES),
     )
 
 
@@ -126,18 +138,21 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _judge_size(node: DictConfig) -> float:
-    """Parameters of the published judges that a node names; others, such as the compact one, count as none."""
-    names = [value for value in _leaves(OmegaConf.to_container(node)) if isinstance(value, str)]
-    return sum(JUDGES.get(name, 0.0) for name in names)
+def judges_of(node: DictConfig | None) -> list[str]:
+    """What each judge of a node is called: its checkpoint, else its class; but for the compact one, which is small."""
+    return [] if node is None else _names(OmegaConf.to_container(node))
 
 
-def _leaves(node: Any) -> Iterator[Any]:
-    if isinstance(node, dict):
-        for value in node.values():
-            yield from _leaves(value)
-    else:
-        yield node
+def _names(node: Any) -> list[str]:
+    parts = [name for value in node.values() if isinstance(value, dict) for name in _names(value)]
+    if parts or node.get("_target_") == COMPACT_JUDGE:
+        return parts
+    return [str(node[key]) for key in NAMES if node.get(key) is not None] or [str(node.get("_target_"))]
+
+
+def _task(editor: Editor, settings: D3POSettings) -> Task:
+    unasked: Any = None  # no judge and no images: precision and scales alone are asked for
+    return Task(editor, unasked, unasked, settings)
 
 
 def _latent_shape(editor: Editor) -> tuple[int, int, int]:
@@ -182,8 +197,7 @@ def _normalise_in_float32(editor: Editor) -> None:
 
 def _works(editor: Editor, settings: D3POSettings, groups: int) -> dict[str, Callable[[], object]]:
     """What a round does with a minibatch of `groups`, by name."""
-    unasked: Any = None  # no judge and no images: precision and scales alone are asked for
-    task = Task(editor, unasked, unasked, settings)
+    task = _task(editor, settings)
     latent, text, size = _latent_shape(editor), _text_shape(editor), editor.image_size
     rows = groups * settings.trajectories_per_condition
     photos = groups * max(1, editor.edit_settings.photos_per_edit)

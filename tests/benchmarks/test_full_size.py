@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from full_size import TINY, Machine, edits, our_seconds, pass_operations, random_editor
+from full_size import TINY, Machine, edits, our_seconds, random_editor
+
+from sim2real_aug.d3po.work import pass_operations
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "full_size.py"
 CPU = torch.device("cpu")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,12 @@ def checks_of(capsys, *typed):
 
 
 def test_doctor_says_what_a_training_needs_and_the_batch_that_fits(capsys, monkeypatch):
+    monkeypatch.setattr(devices, "matrix_rate", lambda device, dtype: 4e12)
     _, checks = checks_of(capsys, "device=cpu", "d3po.batch_size=24")
+    time = checks["time, estimated"]["found"]
+    assert re.match(r"[\d.e-]+ h for 12 rounds of 528 passes of the UNet, each 0\.0017 TFLOP, at 2 TFLOP/s", time)
+    assert float(time.split()[0]) == pytest.approx(12 * 528 * 0.0017e12 / 2e12 / 3600, rel=0.1)
+    assert "extra [judges]" in checks
     assert checks["editor"]["found"].startswith("unet 10.5 M, vae 0.8 M,")
     assert checks["memory, estimated"]["ok"] is True
     assert checks["disk, estimated"]["ok"] is True

@@ -1,20 +1,23 @@
 """The estimate: bytes counted by hand, fake tensors against real ones, sums that agree with a run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import compose, settings
 from sim2real_aug.d3po.checkpoint import copy_adapter
 from sim2real_aug.d3po.learner import make_learner
-from sim2real_aug.d3po.plan import PARTS, LiveBytes, Phase, Plan, _works, count_phases, plan
+from sim2real_aug.d3po.plan import PARTS, LiveBytes, Phase, Plan, _works, count_phases, judges_of, plan
 from sim2real_aug.d3po.rollouts import Task
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare
+from sim2real_aug.d3po.work import pass_operations, round_passes
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.outline import outline
 
 MakeTask = Callable[..., Task]
@@ -42,7 +45,7 @@ def test_bytes_are_counted_while_they_live() -> None:
 
 def test_what_fits_by_hand() -> None:
     phases = {"decode": Phase(first=1.0, more=4.0), "learn": Phase(first=6.0, more=2.0)}
-    needs = Plan({}, 0, {"editor": 10.0, "round": 5.0}, phases, group=3, disk=0.0)
+    needs = Plan({}, 0, {"editor": 10.0, "round": 5.0}, phases, 3, disk=0.0, passes=0, operations=0.0, uncounted=())
     assert [needs.minibatch(size) for size in (1, 3, 5, 6, 15)] == [6.0, 6.0, 6.0, 8.0, 17.0]
     assert needs.memory(6) == 23.0
     assert [needs.largest_batch(free) for free in (20.9, 21.0, 22.9, 23.0, 32.0)] == [0, 3, 3, 6, 15]
@@ -100,3 +103,31 @@ def test_more_precision_guidance_and_size_need_more(configure: Callable[..., Dic
 def test_the_judges_that_are_known_count(configure: Callable[..., DictConfig]) -> None:
     assert plan(configure(), CPU).held["judges"] == 0
     assert plan(configure("judge=grounded"), CPU).held["judges"] == 4 * (25e6 + 172e6 + 39e6 + 22e6)
+
+
+def test_the_judges_that_are_not_known_are_named(configure: Callable[..., DictConfig]) -> None:
+    other = ["judge=grounded", "judge.depth.name=/my/depth", "guard=compact", "guard.path=/my/guard"]
+    needs = plan(configure(*other), CPU)
+    assert needs.uncounted == ("/my/depth",)
+    assert needs.held["judges"] == 4 * (172e6 + 39e6 + 22e6)
+    assert judges_of(compose("train_editor", ["judge=grounded_dreamsim"]).judge)[-1] == "ensemble"
+    assert judges_of(OmegaConf.create({"_target_": "my.judge", "threshold": 0.5})) == ["my.judge"]
+
+
+def test_passes_of_a_round_by_hand() -> None:
+    """2 conditions of 3 edits, 10 steps of which 4 are learned from."""
+    counts = {"conditions_per_round": 2, "trajectories_per_condition": 3, "num_inference_steps": 10}
+    chosen = D3POSettings(**counts, train_timesteps=4)
+    one, three = GuidanceScales(1, 1, 1), GuidanceScales(1.5, 1.5, 7.5)
+    assert round_passes(chosen, one, checkpointing=False) == 6 * (10 + 4 + 4 * 2)
+    assert round_passes(chosen, three, checkpointing=True) == 6 * 3 * (10 + 4 + 4 * 3)
+    whole = replace(chosen, train="full", inner_epochs=2)
+    assert round_passes(whole, one, checkpointing=False) == 6 * (10 + 4 + 2 * 4 * 3)
+
+
+def test_a_pair_of_the_papers_settings_costs_600_passes_of_a_fifth_of_a_teraflop() -> None:
+    config = compose("train_editor", ["editor=sd15", "d3po=paper"])
+    paper = settings(D3POSettings, config.d3po)
+    scales = GuidanceScales(paper.image_guidance_scale, paper.style_guidance_scale, paper.guidance_scale)  # type: ignore[arg-type]
+    assert round_passes(paper, scales, config.editor.gradient_checkpointing) == 256 * 600
+    assert pass_operations(outline(config.editor)) == pytest.approx(0.2e12, rel=0.15)
