@@ -83,6 +83,7 @@ def _run(place: Path) -> Summary:
 
 
 def _checkpoint(place: Path) -> Summary:
+    from sim2real_aug.data.photos import kept_photos
     from sim2real_aug.editor.architecture import pipeline_class, read_index
 
     index = read_index(place)
@@ -92,6 +93,6 @@ def _checkpoint(place: Path) -> Summary:
         "kind": f"checkpoint of {pipeline_class(index)}",
         "path": str(place),
         "weights_MB": round(size / 1e6, 2),
-        "photos": len(list((place / "photos").glob("*.png"))),
+        "photos": len(kept_photos(place / "photos")),
         "components": {name: " ".join(map(str, value)) for name, value in parts.items()},
     }

@@ -90,9 +90,14 @@ def write_photos(photos: PhotoSet, folder: Path) -> None:
     (folder / NAMES).write_text(json.dumps(dict(zip(stems, photos.names, strict=True)), indent=2) + "\n")
 
 
+def kept_photos(folder: Path) -> list[Path]:
+    """The files that `write_photos` left in `folder`, without the masks."""
+    return sorted(file for file in folder.glob("*.png") if not file.name.endswith(MASK_SUFFIX))
+
+
 def read_photos(folder: Path) -> PhotoSet | None:
     """What `write_photos` left in `folder`; None where there is none."""
-    files = sorted(file for file in folder.glob("*.png") if not file.name.endswith(MASK_SUFFIX))
+    files = kept_photos(folder)
     if not files:
         return None
     known = json.loads((folder / NAMES).read_text()) if (folder / NAMES).is_file() else {}
