@@ -1,6 +1,7 @@
-"""Colour transfer without learning: what an edit has to beat, and arms of their own in policy training.
+"""Edits without learning: what an editor has to beat, and arms of their own in policy training.
 
-Both take the colours of all photos together and know nothing of what is where; geometry is untouched exactly.
+Colour transfers take the colours of all photos together and know nothing of what is where; geometry is untouched
+exactly. `ComposedPrompts` are what an editor that composes starts from.
 
 Legend: B frames (B, H, W, 3), P photos (P, h, w, 3), uint8 RGB; L long, medium and short wave response of the eye.
 """
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.editor.composition import take_apart
 from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
 from sim2real_aug.errors import BadInput, unknown_name
 
@@ -107,3 +109,26 @@ class TransferEditor:
         """Images (B, 3, H, W) in [0, 1] with the colours of photos (B, P, 3, h, w), which are the same for all."""
         transfer = CLASSICAL[self.name_or_path]
         return to_images(transfer(to_frames(source), to_frames(photos[0])))
+
+
+class ComposedPrompts:
+    """The visual prompts themselves in the place of an `Editor` that composes them (`editor/composition.py`).
+
+    image_size: pixels a side of the frames.
+    """
+
+    composes = True
+    name_or_path = "composed"
+
+    def __init__(self, image_size: int, device: torch.device | str = "cpu") -> None:
+        self.image_size, self.device = image_size, torch.device(device)
+        self.components = {"take_apart": take_apart}
+        self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0)
+
+    def initial_latents(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Zeros (B, 1, 1, 1): there is no noise."""
+        return torch.zeros(batch, 1, 1, 1)
+
+    def edit(self, source: Tensor, prompts: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The mean (B, 3, H, W) of each edit's prompts (B, n, 3, H, W)."""
+        return prompts.mean(1)

@@ -323,6 +323,7 @@ def _edit_batch(
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
     source = resized(to_images(frames), editor.image_size).to(editor.device)
+    known = None if exact is None else exact.labels
     conditions = Conditions(
         source=source,
         photos=work.photos[chosen],
@@ -330,7 +331,7 @@ def _edit_batch(
         numbers=numbers,
         geometry=exact,
         photo_numbers=drawn,
-        prompts=work.composer and work.composer(chosen, source, exact and exact.labels),
+        prompts=None if work.composer is None else work.composer(chosen, source, known),
     )
     with autocast(editor.device, work.settings.precision):
         latents = torch.cat(noise)[position].to(editor.device)

@@ -132,6 +132,7 @@ def make_conditions(
         chosen = photos[numbers]
         exact = None if images.geometry is None else images.geometry(frames[numbers])
         geometry = None if exact is None else SourceGeometry.on(device, exact)
+        known = None if geometry is None else geometry.labels
         source, composer = to_images(images.read(frames[numbers]), device), images.composer
         prompts = to_images(images.photos[chosen.flatten()], device)
         yield Conditions(
@@ -141,7 +142,7 @@ def make_conditions(
             numbers=numbers,
             geometry=geometry,
             photo_numbers=chosen,
-            prompts=composer and composer(torch.from_numpy(chosen).to(device), source, geometry and geometry.labels),
+            prompts=None if composer is None else composer(torch.from_numpy(chosen).to(device), source, known),
         )
 
 

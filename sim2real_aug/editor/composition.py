@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.coding import nearest_size
-from sim2real_aug.judges import load_judge
+from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
+from sim2real_aug.judges.compact import load_compact_judge
 
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
@@ -69,7 +70,7 @@ def composer_for(
     """
     if not getattr(editor, "composes", False):
         return None
-    segmenter = load_judge().to(photos.device) if segmenter is None else segmenter
+    segmenter = load_compact_judge(SHIPPED_JUDGE).to(photos.device) if segmenter is None else segmenter
     labels = label_regions(segmenter, photos)
     if masks is not None:
         outlined = masks.flatten(1).any(1)[:, None, None]
@@ -79,9 +80,9 @@ def composer_for(
 
 def label_regions(segmenter: SegmentationJudge, images: Tensor) -> Tensor:
     """The region of each pixel of images (B, 3, H, W), (B, H, W); the table where nothing is found."""
-    size = images.shape[-2:]
+    size = (images.shape[-2], images.shape[-1])
     readable = nearest_size(*size, SIDE_MULTIPLE)
-    seen = images if readable == tuple(size) else F.interpolate(images, readable, mode="area")
+    seen = images if readable == size else F.interpolate(images, readable, mode="area")
     labels = torch.full((len(images), *readable), TABLE, device=images.device)
     for region, name in enumerate(REGIONS):
         labels[segmenter.segment(seen, name)] = region

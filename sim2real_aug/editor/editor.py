@@ -110,8 +110,13 @@ class Editor(DiffusionPipeline):
         composes: bool = False,
     ) -> None:
         """composes: trained on visual prompts in the source's layout (`composition`), and to predict what an edit
-        differs from its prompt by."""
+        differs from its prompt by. Raises BadInput for a scheduler that such an editor cannot have."""
         super().__init__()
+        if composes and scheduler.config.prediction_type != "v_prediction":
+            raise BadInput(
+                "an editor that composes its prompts predicts v; its scheduler's prediction_type is "
+                f"'{scheduler.config.prediction_type}'"
+            )
         require_fit(vae, text_encoder, unet, fusion)
         vae.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU; slower for the UNet
         self.register_modules(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sim2real_aug.errors import unknown_name
 
 SIM_ONLY, BASE, SPECIALIST, ORACLE = "sim_only", "base", "specialist", "oracle"
-RANDOMIZED, CUT = "randomized", "cut"
+RANDOMIZED, CUT, COMPOSED = "randomized", "cut", "composed"
 FEW, ALL = "few", "all"
 
 
@@ -39,6 +39,7 @@ ARMS: dict[str, Arm] = {
     "reinhard": Arm(edits="reinhard"),
     "histogram": Arm(edits="histogram"),
     CUT: Arm(edits=CUT),
+    COMPOSED: Arm(edits=COMPOSED),
     BASE: Arm(edits=BASE),
     SPECIALIST: Arm(edits=SPECIALIST),
     "specialist_gate": Arm(edits=SPECIALIST, use_gate=True),

@@ -16,7 +16,7 @@ from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.rendering import scene_records
-from sim2real_aug.gain.arms import ARMS, BASE, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
+from sim2real_aug.gain.arms import ARMS, BASE, COMPOSED, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.gain.materials import (
     Experiment,
     editing,
@@ -125,7 +125,7 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     }
     if arm.edits in (BASE, SPECIALIST):
         plan["editor"] = _weights(experiment)["editor"]
-    if arm.edits == SPECIALIST:
+    if arm.edits in (BASE, SPECIALIST, COMPOSED):  # it finds the regions that prompts are composed of
         plan["judge"] = _weights(experiment)["judge"]
     if arm.edits == CUT:
         plan["cut_frames"] = config.cut_frames

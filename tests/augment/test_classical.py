@@ -1,10 +1,13 @@
 """Colour transfer against numbers worked by hand and the properties that define it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sim2real_aug.augment.classical import (
     CLASSICAL,
+    ComposedPrompts,
     TransferEditor,
     from_lab,
     match_histograms,
@@ -13,6 +16,7 @@ from sim2real_aug.augment.classical import (
 )
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
 
 from ..tiny_editor import SIZE
@@ -110,3 +114,14 @@ def test_as_an_editor_it_gives_the_transfers_own_frames(tmp_path) -> None:
     assert after.read("edit_ok").all()
     with pytest.raises(BadInput, match=r"unknown colour transfer 'reinhart'. Did you mean 'reinhard'"):
         TransferEditor("reinhart", photos)
+
+
+def test_composed_prompts_are_kept_as_they_are(tmp_path: Path) -> None:
+    """Photos of the simulator itself: where the source has its objects, so has the prompt."""
+    simulate(tmp_path / "sim.zarr", SimulateSettings(episodes=2))
+    source = ReplayBuffer.open(tmp_path / "sim.zarr")
+    photos = source.images()[::10]
+    augment(tmp_path / "sim.zarr", ComposedPrompts(96), tmp_path / "out.zarr", photos=photos)
+    edits = ReplayBuffer.open(tmp_path / "out.zarr").images()
+    apart = np.abs(edits.astype(float) - source.images()).mean()
+    assert 0 < apart < 3, "of 255: the same bench, objects in one colour each"

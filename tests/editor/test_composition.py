@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.composition import BLOCK, PUSHER, TABLE, composer_for, label_regions, take_apart
+from sim2real_aug.editor.editor import Editor, to_images
+from sim2real_aug.editor.guidance import GuidanceScales
+from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.errors import BadInput
+
+from ..tiny_editor import SIZE as EDITOR_SIZE
+from ..tiny_editor import build_editor
 
 SIZE = 32
 WOOD, BLUE, RED = torch.tensor([0.6, 0.5, 0.3]), torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.9, 0.1, 0.1])
@@ -123,9 +133,6 @@ def test_other_editors_take_photos_as_they_are() -> None:
 
 def test_a_prompt_of_the_shipped_judge_has_the_sources_layout() -> None:
     """Flat frames as photos: the composed prompt is the source itself."""
-    from sim2real_aug.editor.editor import to_images
-    from sim2real_aug.envs.rendering import make_renderer
-
     renderer = make_renderer("flat")
     states = [np.array(s, float) for s in ([60, 60, 130, 380, 1.0], [450, 80, 380, 400, 2.5], [80, 450, 390, 130, 4])]
     photos = to_images(np.stack([renderer.render(state, 96).image for state in states]))
@@ -134,3 +141,36 @@ def test_a_prompt_of_the_shipped_judge_has_the_sources_layout() -> None:
     assert composer is not None
     prompt = composer(torch.zeros(1, 1, dtype=torch.long), source)[:, 0]
     assert (prompt - source).abs().mean() < 0.01
+
+
+def composing_editor() -> Editor:
+    plain = build_editor()
+    scheduler = DDIMScheduler.from_config(plain.scheduler.config, prediction_type="v_prediction")
+    return Editor(**{**plain.components, "scheduler": scheduler}, composes=True)
+
+
+def test_a_network_that_predicts_nothing_gives_the_prompt_back() -> None:
+    editor = composing_editor()
+    for parameter in editor.unet.conv_out.parameters():
+        torch.nn.init.zeros_(parameter)
+    prompt = torch.rand(2, 3, EDITOR_SIZE, EDITOR_SIZE, generator=torch.Generator().manual_seed(0))
+    conditioning = editor.condition(torch.zeros_like(prompt), prompt, "a")
+    wanted = conditioning.style * editor.vae.config.scaling_factor
+    noisy = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    timestep = torch.tensor(700)
+    output = editor.predict(noisy, timestep, conditioning, GuidanceScales(1.0, 1.0, 1.0))
+    alpha = editor.scheduler.alphas_cumprod[timestep]
+    clean = alpha.sqrt() * noisy - (1 - alpha).sqrt() * output  # what v says of the clean latents
+    torch.testing.assert_close(clean, alpha.sqrt() * noisy + (1 - alpha) * wanted)
+
+
+def test_whether_an_editor_composes_is_saved_with_it(tmp_path: Path) -> None:
+    composing_editor().save_pretrained(tmp_path / "composing")
+    build_editor().save_pretrained(tmp_path / "plain")
+    assert Editor.from_pretrained(tmp_path / "composing").composes
+    assert not Editor.from_pretrained(tmp_path / "plain").composes
+
+
+def test_an_editor_that_predicts_the_noise_cannot_compose() -> None:
+    with pytest.raises(BadInput, match="predicts v; its scheduler's prediction_type is 'epsilon'"):
+        Editor(**build_editor().components, composes=True)
