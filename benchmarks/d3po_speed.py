@@ -45,7 +45,7 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.trainer import prepare, run_round
 from sim2real_aug.data.photos import as_photo_set
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.ddim import ddim_step, log_prob, sampling_timesteps
+from sim2real_aug.editor.ddim import ddim_step, log_prob, sampling_timesteps, velocity_of
 from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.envs import make_renderer
 from sim2real_aug.envs.recordings import load_recordings
@@ -99,6 +99,9 @@ def guided(task: Task, policy: Policy, latents: Tensor, t: Tensor, seen: Conditi
     images = policy.fusion(torch.cat([source, style], dim=1), text)
     batch = torch.cat([latents.repeat(4, 1, 1, 1), images], dim=1)
     output = policy.unet(batch, t.repeat(4), encoder_hidden_states=text).sample
+    if task.editor.composes:
+        prompts = style * task.editor.vae.config.scaling_factor
+        output = output + velocity_of(task.editor.scheduler, prompts, t.repeat(4))
     bare, with_source, with_style, full = output.chunk(4)
     scales = guidance_scales(task)
     return (
@@ -118,14 +121,14 @@ def step(task: Task, policy: Policy, latents: Tensor, t: Tensor, seen: Condition
 def sample_side(task: Task, policy: Policy, conditions: Conditions, round_number: int, side: int) -> Side:
     """One edit of each condition, its own encodings and its own call of the judges."""
     editor, seed = task.editor, task.settings.seed
-    seen = editor.condition(conditions.source, conditions.photos, editor.edit_settings.instruction)
+    seen = editor.condition(conditions.source, conditions.visual_prompts, editor.edit_settings.instruction)
     path = [initial_latents(task, "initial latents", round_number, numbers=conditions.numbers)]
     noise = [torch_generator(seed, "step noise", round_number, int(n), side) for n in conditions.numbers]
     for t in sampling_timesteps(editor.scheduler, task.settings.num_inference_steps).to(editor.device):
         mean, std = step(task, policy, path[-1], t.expand(len(path[-1])), seen)
         drawn = torch.stack([torch.randn(mean.shape[1:], generator=g) for g in noise])
         path.append(mean + std * drawn.to(mean))
-    scores = task.scorer(conditions, editor.decode(path[-1])[:, None])
+    scores = task.scorer(conditions, editor.draw(path[-1], seen)[:, None])
     stacked = torch.stack(path, dim=1)
     return Side(seen, stacked[:, :-1], stacked[:, 1:], scores.structural, scores.semantic)
 

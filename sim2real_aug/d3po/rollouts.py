@@ -232,7 +232,7 @@ def sample_rollout(task: Task, conditions: Conditions, round_number: int) -> Rol
             scales=guidance_scales(task),
             eta=settings.eta,
         )
-        edits = editor.decode(trajectory.next_latents[:, -1]).unflatten(0, (-1, group))
+        edits = editor.draw(trajectory.next_latents[:, -1], conditioning).unflatten(0, (-1, group))
     return Rollout(conditioning, trajectory, task.scorer(conditions, edits))
 
 

@@ -9,7 +9,7 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -62,30 +62,37 @@ class EditSettings:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What B edits are conditioned on: source and style latents (B, C, h, w), text and null_text (B, L, D)."""
+    """What B edits are conditioned on: source and style latents (B, C, h, w), text and null_text (B, L, D).
+
+    detail: (B, 3, H, W), what the autoencoder loses of composed visual prompts; None of an editor that composes none.
+    """
 
     source: Tensor
     style: Tensor
     text: Tensor
     null_text: Tensor
+    detail: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.source)
 
     def index(self, chosen: Tensor | slice) -> Conditioning:
         """The conditioning of some of the edits."""
-        return Conditioning(
-            self.source[chosen], self.style[chosen], self.text[chosen], self.null_text[chosen]
-        )
+        return self._each(lambda part: part[chosen])
 
     @staticmethod
     def join(parts: Sequence[Conditioning]) -> Conditioning:
         """The conditioning of several batches as one."""
-        return Conditioning(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Conditioning)))
+        columns = [[getattr(part, f.name) for part in parts] for f in fields(Conditioning)]
+        return Conditioning(*(None if column[0] is None else torch.cat(column) for column in columns))
 
     def repeat(self, times: int) -> Conditioning:
         """Each edit's conditioning `times` times in a row: edits 0, 0, 1, 1, ..."""
-        return Conditioning(*(getattr(self, f.name).repeat_interleave(times, dim=0) for f in fields(self)))
+        return self._each(lambda part: part.repeat_interleave(times, dim=0))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        parts = [getattr(self, f.name) for f in fields(self)]
+        return Conditioning(*(None if part is None else change(part) for part in parts))
 
 
 class Editor(DiffusionPipeline):
@@ -202,11 +209,21 @@ class Editor(DiffusionPipeline):
         null_text = self.encode_text([""]).expand(batch, -1, -1)
         style = style[:, None] if style.ndim == 4 else style
         prompts = self.encode_images(style.flatten(0, 1)).unflatten(0, style.shape[:2]).mean(1)
-        return Conditioning(self.encode_images(source), prompts, text, null_text)
+        detail = style.mean(1) - self.decode(prompts * self.vae.config.scaling_factor) if self.composes else None
+        return Conditioning(self.encode_images(source), prompts, text, null_text, detail)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]."""
         return decode_latents(self.vae, latents)
+
+    def draw(self, latents: Tensor, conditioning: Conditioning) -> Tensor:
+        """The edits (B, 3, H, W) in [0, 1] that scaled latents (B, C, h, w) stand for.
+
+        An editor that composes its prompts changes them, and where it changes nothing a prompt is left as sharp as
+        it is: the autoencoder draws the change alone.
+        """
+        images = self.decode(latents)
+        return images if conditioning.detail is None else (images + conditioning.detail).clamp(0, 1)
 
     def predict(
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
@@ -268,7 +285,7 @@ class Editor(DiffusionPipeline):
         for t in sampling_timesteps(self.scheduler, steps).to(latents.device):
             output = self.predict(latents, t, conditioning, settings.scales)
             latents, _ = ddim_step(self.scheduler, output, t.expand(len(latents)), latents, steps, eta=0.0)
-        return self.decode(latents)
+        return self.draw(latents, conditioning)
 
     @torch.no_grad()
     def __call__(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.composition import BLOCK, PUSHER, TABLE, composer_for, label_regions, take_apart
-from sim2real_aug.editor.editor import Editor, to_images
+from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
@@ -162,6 +162,20 @@ def test_a_network_that_predicts_nothing_gives_the_prompt_back() -> None:
     alpha = editor.scheduler.alphas_cumprod[timestep]
     clean = alpha.sqrt() * noisy - (1 - alpha).sqrt() * output  # what v says of the clean latents
     torch.testing.assert_close(clean, alpha.sqrt() * noisy + (1 - alpha) * wanted)
+
+
+def test_an_edit_that_changes_nothing_is_the_prompt_in_full_sharpness() -> None:
+    editor = composing_editor()
+    prompts = torch.rand(2, 2, 3, EDITOR_SIZE, EDITOR_SIZE, generator=torch.Generator().manual_seed(0))
+    conditioning = editor.condition(torch.zeros_like(prompts[:, 0]), prompts, "a")
+    unchanged = conditioning.style * editor.vae.config.scaling_factor
+    drawn = editor.draw(unchanged, conditioning)
+    torch.testing.assert_close(drawn, prompts.mean(1))
+    assert (editor.decode(unchanged) - prompts.mean(1)).abs().mean() > 0.05, "the autoencoder alone would lose it"
+    twice = Conditioning.join([conditioning.repeat(2).index(slice(0, 2)), conditioning.index(slice(1, 2))])
+    torch.testing.assert_close(editor.draw(unchanged[[0, 0, 1]], twice), drawn[[0, 0, 1]])
+    plain = build_editor()
+    assert plain.condition(prompts[:, 0], prompts, "a").detail is None
 
 
 def test_whether_an_editor_composes_is_saved_with_it(tmp_path: Path) -> None:
