@@ -21,7 +21,8 @@ from sim2real_aug.judges.preprocessing import Preprocessing, read_preprocessing
 class GroundedSam(nn.Module):
     """A SegmentationJudge. config: all but the weights that its answers depend on.
 
-    threshold: least confidence of a box.
+    preprocess: of detector and segmenter, one where they share it or the segmenter has
+    its own. threshold: least confidence of a box.
     """
 
     def __init__(
@@ -29,13 +30,13 @@ class GroundedSam(nn.Module):
         detector: Any,
         tokenizer: Any,
         segmenter: Any,
-        preprocess: tuple[Preprocessing, Preprocessing],
+        preprocess: tuple[Preprocessing, ...],
         threshold: float,
         batch_size: int,
     ) -> None:
         super().__init__()
         self.detector, self.tokenizer, self.segmenter = detector, tokenizer, segmenter
-        self.detector_input, self.segmenter_input = preprocess
+        self.detector_input, self.segmenter_input = preprocess[0], preprocess[-1]
         self.threshold, self.batch_size = threshold, batch_size
         self.config = {"threshold": threshold, "preprocess": preprocess}
 
