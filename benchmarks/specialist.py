@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from edit_metrics import Figures, Frames, against_real, judged, nearer_own, perceptual, pose_errors
 from paired_frames import SIZE, domains_of
 from perceptual import Encoder, find_encoder
@@ -47,7 +48,9 @@ from sim2real_aug.config import make, settings
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import Editor
+from sim2real_aug.editor.composition import composer_for
+from sim2real_aug.editor.editor import Editor, to_frames, to_images
+from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.report.pictures import grid
@@ -123,7 +126,7 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
     """Every method's edits of a bench, specialists trained where they are not there yet."""
     flat, store = bench.frames.flat.images, training_store(work, plan)
     edits = {UNEDITED: [flat], **{name: [change(flat, bench.photos)] for name, change in CLASSICAL.items()}}
-    edits |= {BASE: [], SPECIALIST: []}
+    edits |= {**composed_prompts(editor, bench), BASE: [], SPECIALIST: []}
     runs = []
     for seed in range(seeds):
         runs.append(train_run(bench, store, run_config(plan, seed), f"seed-{seed}"))
@@ -135,6 +138,16 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
             name = f"{method.split()[0]}-{seed}"
             edits[method].append(edited(bench, load, name, seed))
     return Trained(edits, runs)
+
+
+def composed_prompts(editor: Editor, bench: Bench) -> dict[str, list[Frames]]:
+    """What an editor that composes its visual prompts starts from, as a method of its own."""
+    composer = composer_for(editor, to_images(bench.photos))
+    if composer is None:
+        return {}
+    flat = bench.frames.flat.images
+    chosen = torch.from_numpy(photos_in_turn(len(bench.photos), len(flat), 1))
+    return {"composed": [to_frames(composer(chosen, to_images(flat))[:, 0])]}
 
 
 def measure_bench(meter: Meter, bench: Bench, trained: Trained) -> Measured:

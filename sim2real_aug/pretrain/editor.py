@@ -1,9 +1,9 @@
 """Pretraining of the compact base editor, with its visual prompt.
 
-An example is (source, visual prompt, instruction) -> target: the same state in two looks, and a prompt composed of
-other states in the target's look. Conditionings are dropped so that every pass of the guidance formula is trained.
-The autoencoder is frozen and its latents are computed once. Target: the velocity (Salimans & Ho 2022), which keeps
-few-step sampling sharp; D3PO's step formulas take either kind of prediction.
+An example is (source, visual prompt, instruction) -> target: the same state in two looks, and a prompt of other states
+in the target's look, composed for an editor that composes. Conditionings are dropped so that every pass of guidance is
+trained. The autoencoder is frozen and its latents are computed once. Target: the velocity (Salimans & Ho 2022), which
+keeps few-step sampling sharp; D3PO's step formulas take either kind of prediction.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def build_editor(
         norm_num_groups=architecture.norm_num_groups,
     )
     fusion = ConditioningFusion(2 * vae.config.latent_channels, architecture.text_hidden_size)
-    return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler(), composes=True)
+    return Editor(vae, text_encoder, tokenizer, unet, fusion, compact_scheduler())
 
 
 def draw_examples(rng: np.random.Generator, shape: tuple[int, ...], batch: int) -> ExampleIndex:
@@ -143,7 +143,10 @@ def editor_loss(
     def conditioning(index: ExampleIndex, rng: np.random.Generator) -> Conditioning:
         keep_source, keep_style, keep_text = dropout_masks(rng.random(batch_size))
         source = latents[index.groups, index.source_looks, index.states].to(device).float()
-        style = editor.encode_images(prompts.composed(index, rng).to(device))
+        if editor.composes:
+            style = editor.encode_images(prompts.composed(index, rng).to(device))
+        else:
+            style = latents[index.groups, index.target_looks, index.style_states].to(device).float()
         texts = [
             instruction_for(None if look == FLAT else scenes(int(frames.scenes[group, look - 1])), rng)
             if keep

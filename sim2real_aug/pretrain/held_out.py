@@ -69,7 +69,8 @@ def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str,
     device = editor.device
     source, target, prompt = (t.to(device) for t in (held_out.source, held_out.target, held_out.prompt))
     noise = editor.initial_latents(1, torch_generator("held-out noise"), source.shape[-1])
-    edit = editor.edit(source, _composed(judge, held_out).to(device), noise.expand(len(source), -1, -1, -1))
+    shown = _composed(judge, held_out).to(device) if editor.composes else prompt
+    edit = editor.edit(source, shown, noise.expand(len(source), -1, -1, -1))
     rebuilt = editor.decode(editor.encode_images(target) * editor.vae.config.scaling_factor)
     block, source_block = (
         torch.from_numpy(labels == REGIONS.index("block")).to(device)

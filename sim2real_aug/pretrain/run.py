@@ -201,7 +201,7 @@ def train_editor(
     fitting = settings(FitSettings, config.editor.fit)
     if fitting.steps == 0:
         return editor
-    editor.register_to_config(composes=True)  # weights to go on from may not have been
+    editor.register_to_config(composes=config.editor.composes)
     latents = frame_latents(run, frames, vae)
     prompts = PromptSource(frames, read_regions(judge, frames, run.checkpoint("regions.pt")))
     loss = editor_loss(editor, prompts, latents, config.frames.sample_scene, fitting.batch_size)
