@@ -4,7 +4,8 @@ A photo shows block and pusher elsewhere than the source does, and a small netwo
 visual prompt far more readily than from the same thing. So the photos are taken apart once: a plate (the bench alone)
 and the colours of what moves. For each source they are put together as the source has it.
 
-Legend: P photos, B sources, R regions, S pixels a side. Images (3, S, S) in [0, 1]; labels (S, S), index into REGIONS.
+Legend: P photos of each of G benches, B sources, R regions, S pixels a side. Images (3, S, S) in [0, 1]; labels (S, S),
+index into REGIONS.
 """
 
 from __future__ import annotations
@@ -91,49 +92,57 @@ def label_regions(segmenter: SegmentationJudge, images: Tensor) -> Tensor:
 
 def take_apart(photos: Tensor, labels: Tensor) -> Bench:
     """The bench of photos (P, 3, S, S) whose regions are known, (P, S, S)."""
+    every = torch.ones(1, len(photos), dtype=torch.bool, device=photos.device)
+    plates, colors = taken_apart(photos[None], labels[None], every)
+    return Bench(plates[0], colors[0])
+
+
+def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Plates (G, P, 3, S, S) and colors (G, P, R, 3) of G benches' photos, of which `used` (G, P) count."""
+    labels = torch.where(used[..., None, None], labels, TABLE)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
-    covered = _grown(moving, round(MARGIN * photos.shape[-1]))
-    return Bench(_plates(photos, covered), _colors(photos, labels))
+    covered = _grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
+    return _plates(photos, covered), _colors(photos, labels)
 
 
 def _plates(photos: Tensor, covered: Tensor) -> Tensor:
-    """Photos without what is `covered` (P, S, S): there the median of the others, in the photo's own exposure."""
-    hidden = covered[:, None].expand_as(photos)
-    plate = photos.masked_fill(hidden, torch.nan).nanmedian(dim=0).values
-    plate = _filled(plate)
+    """Photos without what is `covered` (G, P, S, S): there the median of the others, in the photo's own exposure."""
+    hidden = covered[:, :, None].expand_as(photos)
+    plate = _filled(photos.masked_fill(hidden, torch.nan).nanmedian(dim=1).values)[:, None]
     apart = photos - plate
-    exposure = apart.masked_fill(hidden, torch.nan).flatten(2).nanmedian(dim=2).values.nan_to_num()[..., None, None]
-    unlike = ((apart - exposure).abs() > UNLIKE).any(1, keepdim=True)
+    exposure = apart.masked_fill(hidden, torch.nan).flatten(3).nanmedian(dim=3).values.nan_to_num()[..., None, None]
+    unlike = ((apart - exposure).abs() > UNLIKE).any(2, keepdim=True)
     return torch.where(hidden | unlike, (plate + exposure).clamp(0, 1), photos)
 
 
-def _filled(image: Tensor) -> Tensor:
-    """An image (3, S, S) whose NaN pixels are spread into from their neighbours."""
-    known = image.isfinite().all(0)
-    image = image.nan_to_num(0.5)
-    while known.any() and not known.all():
-        weight = F.avg_pool2d(known[None].to(image.dtype), 3, 1, 1)
-        spread = F.avg_pool2d(image[None] * known, 3, 1, 1)[0] / weight.clamp(min=1e-6)
-        image = torch.where(known, image, spread)
-        known = known | (weight[0] > 0)
-    return image
+def _filled(images: Tensor) -> Tensor:
+    """Images (G, 3, S, S) whose NaN pixels are spread into from their neighbours."""
+    known = images.isfinite().all(1, keepdim=True)
+    images = images.nan_to_num(0.5)
+    known |= ~known.flatten(1).any(1)[:, None, None, None]  # nothing to spread from
+    while not known.all():
+        weight = F.avg_pool2d(known.to(images.dtype), 3, 1, 1)
+        spread = F.avg_pool2d(images * known, 3, 1, 1) / weight.clamp(min=1e-6)
+        images = torch.where(known, images, spread)
+        known = known | (weight > 0)
+    return images
 
 
 def _colors(photos: Tensor, labels: Tensor) -> Tensor:
-    """Median colour of each region in each photo, (P, R, 3); where a photo hardly shows it, that of all photos."""
-    colors = torch.zeros(len(photos), len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
+    """Median colour of each region in each photo, (G, P, R, 3); where a photo hardly shows it, that of its bench."""
+    colors = torch.zeros(*photos.shape[:2], len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
     for region in MOVING:
         there = labels == region
         inner = ~_grown(~there, 1)
-        there = torch.where(inner.flatten(1).any(1)[:, None, None], inner, there)
-        values = photos.masked_fill(~there[:, None], torch.nan).flatten(2)
-        own = values.nanmedian(dim=2).values
-        shared = values.transpose(0, 1).flatten(1).nanmedian(dim=1).values.nan_to_num(0.5)
-        enough = there.flatten(1).float().mean(1) >= LEAST_SHARE
-        colors[:, region] = torch.where(enough[:, None], own, shared)
+        there = torch.where(inner.flatten(2).any(2)[..., None, None], inner, there)
+        values = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3)
+        own = values.nanmedian(dim=3).values
+        shared = values.transpose(1, 2).flatten(2).nanmedian(dim=2).values.nan_to_num(0.5)[:, None]
+        enough = there.flatten(2).float().mean(2) >= LEAST_SHARE
+        colors[:, :, region] = torch.where(enough[..., None], own, shared)
     return colors
 
 
 def _grown(masks: Tensor, radius: int) -> Tensor:
-    """Masks (P, S, S) grown by `radius` pixels."""
-    return F.max_pool2d(masks[:, None].float(), 2 * radius + 1, 1, radius)[:, 0] > 0
+    """Masks (G, P, S, S) grown by `radius` pixels."""
+    return F.max_pool2d(masks.float(), 2 * radius + 1, 1, radius) > 0

@@ -10,7 +10,7 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,16 +83,17 @@ class Conditioning:
     @staticmethod
     def join(parts: Sequence[Conditioning]) -> Conditioning:
         """The conditioning of several batches as one."""
-        columns = [[getattr(part, f.name) for part in parts] for f in fields(Conditioning)]
-        return Conditioning(*(None if column[0] is None else torch.cat(column) for column in columns))
+        columns = [[part.source, part.style, part.text, part.null_text] for part in parts]
+        details = [part.detail for part in parts if part.detail is not None]
+        return Conditioning(*map(torch.cat, zip(*columns, strict=True)), detail=torch.cat(details) if details else None)
 
     def repeat(self, times: int) -> Conditioning:
         """Each edit's conditioning `times` times in a row: edits 0, 0, 1, 1, ..."""
         return self._each(lambda part: part.repeat_interleave(times, dim=0))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        parts = [getattr(self, f.name) for f in fields(self)]
-        return Conditioning(*(None if part is None else change(part) for part in parts))
+        needed = map(change, (self.source, self.style, self.text, self.null_text))
+        return Conditioning(*needed, detail=None if self.detail is None else change(self.detail))
 
 
 class Editor(DiffusionPipeline):

@@ -26,10 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.editor.editor import to_images
-from sim2real_aug.pretrain.frames import FrameGroups
+from sim2real_aug.pretrain.frames import FrameGroups, of_all_frames
 from sim2real_aug.pretrain.loop import Draw, Loss
-from sim2real_aug.progress import progress
-from sim2real_aug.runs import save_atomically
 
 CROP = 48
 KL_WEIGHT = 1e-5
@@ -144,22 +142,14 @@ def decoder_loss(
     return loss
 
 
-@torch.no_grad()
-def encode_frames(vae: AutoencoderKL, frames: FrameGroups, path: Path, batch_size: int = 64) -> Tensor:
+def encode_frames(vae: AutoencoderKL, frames: FrameGroups, path: Path) -> Tensor:
     """Latents of all frames, (G, V, K, C, h, w) float16, unscaled; kept at `path` for a resumed training."""
-    if path.exists():
-        kept: Tensor = torch.load(path, weights_only=True)
-        return kept
-    images = frames.images.reshape(-1, *frames.images.shape[3:])
-    parts = []
-    with progress("encoding frames", len(images), unit="frames") as bar:
-        for start in range(0, len(images), batch_size):
-            batch = to_images(images[start : start + batch_size], vae.device) * 2 - 1
-            parts.append(vae.encode(batch).latent_dist.mode().half().cpu())
-            bar.advance(len(parts[-1]))
-    latents = torch.cat(parts).unflatten(0, frames.images.shape[:3])
-    save_atomically(latents, path)
-    return latents
+
+    def encode(images: NDArray[np.uint8]) -> Tensor:
+        mode: Tensor = vae.encode(to_images(images, vae.device) * 2 - 1).latent_dist.mode()
+        return mode.half()
+
+    return of_all_frames(frames, path, "encoding frames", encode)
 
 
 @torch.no_grad()

@@ -144,7 +144,7 @@ def editor_loss(
         keep_source, keep_style, keep_text = dropout_masks(rng.random(batch_size))
         source = latents[index.groups, index.source_looks, index.states].to(device).float()
         if editor.composes:
-            style = editor.encode_images(prompts.composed(index, rng).to(device))
+            style = editor.encode_images(prompts.composed(index, rng, device))
         else:
             style = latents[index.groups, index.target_looks, index.style_states].to(device).float()
         texts = [

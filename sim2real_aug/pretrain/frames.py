@@ -11,16 +11,20 @@ Legend: G groups, K states a group, V = 3 looks (flat, scene A, scene B), S pixe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from hydra.utils import get_method
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sim2real_aug.progress import progress
+from sim2real_aug.runs import save_atomically
 from sim2real_aug.seeding import derive_seed, numpy_generator
 
 FIRST_SCENE = 1_000_000
@@ -132,3 +136,25 @@ def build_frames(settings: FrameSettings, cache: Path, workers: int | None = Non
             bar.advance(job.result())
     files = [np.load(path) for path in paths]
     return FrameGroups(**{name: np.concatenate([file[name] for file in files]) for name in files[0].files})
+
+
+@torch.no_grad()
+def of_all_frames(
+    frames: FrameGroups, path: Path, name: str, read: Callable[[NDArray[np.uint8]], Tensor], batch_size: int = 64
+) -> Tensor:
+    """What `read` makes of frames (B, S, S, 3), of all of them: (G, V, K, ...), kept at `path` for a resumed training.
+
+    name: of the work, for its progress.
+    """
+    if path.exists():
+        kept: Tensor = torch.load(path, weights_only=True)
+        return kept
+    images = frames.images.reshape(-1, *frames.images.shape[3:])
+    parts = []
+    with progress(name, len(images), unit="frames") as bar:
+        for start in range(0, len(images), batch_size):
+            parts.append(read(images[start : start + batch_size]).cpu())
+            bar.advance(len(parts[-1]))
+    made = torch.cat(parts).unflatten(0, frames.images.shape[:3])
+    save_atomically(made, path)
+    return made

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim2real_aug.editor.composition import label_regions, take_apart
+from sim2real_aug.editor.composition import Bench, label_regions, taken_apart
 from sim2real_aug.editor.editor import to_images
-from sim2real_aug.judges.base import SegmentationJudge
-from sim2real_aug.pretrain.frames import ExampleIndex, FrameGroups
-from sim2real_aug.progress import progress
+from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.pretrain.frames import ExampleIndex, FrameGroups, of_all_frames
 
 PHOTO_CHANCE = 0.7  # of each photo of a bench but the first
 
@@ -31,33 +30,25 @@ class PromptSource:
     frames: FrameGroups
     regions: Tensor
 
-    def composed(self, index: ExampleIndex, rng: np.random.Generator) -> Tensor:
+    def composed(self, index: ExampleIndex, rng: np.random.Generator, device: torch.device) -> Tensor:
         """Composed visual prompts (B, 3, S, S) of the examples, each of one to K - 1 photos, never of its target."""
-        return torch.cat([self._composed(index, number, rng) for number in range(len(index.groups))])
+        count, states = len(index.groups), self.regions.shape[2]
+        order = (index.style_states[:, None] + np.arange(states)) % states  # the first is the photo that is followed
+        used = (rng.random((count, states)) < PHOTO_CHANCE) & (order != index.states[:, None])
+        used[:, 0] = True
+        photos = (index.groups[:, None], index.target_looks[:, None], order)
+        images = to_images(self.frames.images[photos].reshape(-1, *self.frames.images.shape[-3:]), device)
+        images = images.unflatten(0, order.shape)
+        plates, colors = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device))
+        layouts = torch.from_numpy(self.frames.labels[index.groups, index.source_looks, index.states]).to(device)
+        return Bench(plates[:, 0], colors[:, 0]).seen_as(layouts, torch.arange(count, device=device))
 
-    def _composed(self, index: ExampleIndex, number: int, rng: np.random.Generator) -> Tensor:
-        group, source, look, state = (
-            int(part[number]) for part in (index.groups, index.source_looks, index.target_looks, index.states)
-        )
-        others = [int(index.style_states[number])]
-        others += [k for k in range(self.regions.shape[2]) if k not in (state, *others) and rng.random() < PHOTO_CHANCE]
-        bench = take_apart(to_images(self.frames.images[group, look, others]), self.regions[group, look, others])
-        layout = torch.from_numpy(self.frames.labels[group, source, state])
-        return bench.seen_as(layout[None], torch.zeros(1, dtype=torch.long))
 
-
-@torch.no_grad()
-def read_regions(judge: SegmentationJudge, frames: FrameGroups, path: Path, batch_size: int = 64) -> Tensor:
+def read_regions(judge: CompactJudge, frames: FrameGroups, path: Path) -> Tensor:
     """What the judge sees in all frames, (G, V, K, S, S) uint8; kept at `path` for a resumed training."""
-    if path.exists():
-        kept: Tensor = torch.load(path, weights_only=True)
-        return kept
-    images = frames.images.reshape(-1, *frames.images.shape[3:])
-    parts = []
-    with progress("reading regions", len(images), unit="frames") as bar:
-        for start in range(0, len(images), batch_size):
-            parts.append(label_regions(judge, to_images(images[start : start + batch_size])).to(torch.uint8))
-            bar.advance(len(parts[-1]))
-    regions = torch.cat(parts).unflatten(0, frames.images.shape[:3])
-    torch.save(regions, path)
-    return regions
+    device = next(judge.parameters()).device
+    return of_all_frames(frames, path, "reading regions", lambda images: _labels(judge, to_images(images, device)))
+
+
+def _labels(judge: CompactJudge, images: Tensor) -> Tensor:
+    return label_regions(judge, images).to(torch.uint8)
