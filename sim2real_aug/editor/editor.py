@@ -83,17 +83,18 @@ class Conditioning:
     @staticmethod
     def join(parts: Sequence[Conditioning]) -> Conditioning:
         """The conditioning of several batches as one."""
-        columns = [[part.source, part.style, part.text, part.null_text] for part in parts]
+        needed = ([getattr(part, name) for part in parts] for name in ("source", "style", "text", "null_text"))
+        source, style, text, null_text = map(torch.cat, needed)
         details = [part.detail for part in parts if part.detail is not None]
-        return Conditioning(*map(torch.cat, zip(*columns, strict=True)), detail=torch.cat(details) if details else None)
+        return Conditioning(source, style, text, null_text, torch.cat(details) if details else None)
 
     def repeat(self, times: int) -> Conditioning:
         """Each edit's conditioning `times` times in a row: edits 0, 0, 1, 1, ..."""
         return self._each(lambda part: part.repeat_interleave(times, dim=0))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        needed = map(change, (self.source, self.style, self.text, self.null_text))
-        return Conditioning(*needed, detail=None if self.detail is None else change(self.detail))
+        source, style, text, null_text = map(change, (self.source, self.style, self.text, self.null_text))
+        return Conditioning(source, style, text, null_text, None if self.detail is None else change(self.detail))
 
 
 class Editor(DiffusionPipeline):
