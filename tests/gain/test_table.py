@@ -116,7 +116,7 @@ def test_units_and_their_time(tmp_path: Path) -> None:
     (tmp_path / "flat" / "specialist-0.zarr").mkdir(parents=True)
     rest = minutes(experiment, units_of(["flat"], ["specialist"], [0])) * 60
     assert alone - rest == pytest.approx(stages["augment"]), "what is there takes no time"
-    assert len(list(units_of(config.scenes, config.arms, config.seeds))) == 20
+    assert len(list(units_of(config.scenes, config.arms, config.seeds))) == 24
     with pytest.raises(BadInput, match=r"unknown arm 'oracel'. Did you mean 'oracle'"):
         list(units_of(["flat"], ["oracel"], [0]))
 
