@@ -28,6 +28,7 @@ MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
 UNLIKE = 0.08  # a photo's pixel that is farther from the plate shows a shadow, or something that was not recognised
+OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
 
 
@@ -129,7 +130,8 @@ def _filled(images: Tensor) -> Tensor:
 
 
 def _colors(photos: Tensor, labels: Tensor) -> Tensor:
-    """Median colour of each region in each photo, (G, P, R, 3); where a photo hardly shows it, that of its bench."""
+    """Median colour of each region in each photo, (G, P, R, 3); that of its bench where a photo hardly shows it, or
+    shows something else that was taken for it."""
     colors = torch.zeros(*photos.shape[:2], len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
     for region in MOVING:
         there = labels == region
@@ -138,8 +140,9 @@ def _colors(photos: Tensor, labels: Tensor) -> Tensor:
         values = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3)
         own = values.nanmedian(dim=3).values
         shared = values.transpose(1, 2).flatten(2).nanmedian(dim=2).values.nan_to_num(0.5)[:, None]
-        enough = there.flatten(2).float().mean(2) >= LEAST_SHARE
-        colors[:, :, region] = torch.where(enough[..., None], own, shared)
+        shown = there.flatten(2).float().mean(2) >= LEAST_SHARE
+        like = (own - shared).abs().amax(2) <= OTHER_COLOR  # what is NaN is not
+        colors[:, :, region] = torch.where((shown & like)[..., None], own, shared)
     return colors
 
 

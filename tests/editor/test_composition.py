@@ -188,3 +188,9 @@ def test_whether_an_editor_composes_is_saved_with_it(tmp_path: Path) -> None:
 def test_an_editor_that_predicts_the_noise_cannot_compose() -> None:
     with pytest.raises(BadInput, match="predicts v; its scheduler's prediction_type is 'epsilon'"):
         Editor(**build_editor().components, composes=True)
+
+
+def test_an_arm_that_is_taken_for_the_block_does_not_color_it() -> None:
+    photos, labels = shown()
+    photos[1] = torch.where(labels[1] == BLOCK, RED[:, None, None], photos[1])
+    torch.testing.assert_close(take_apart(photos, labels).colors[:, BLOCK], BLUE.repeat(3, 1))
