@@ -15,6 +15,7 @@ float32 in [0, 1]; masks bool.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -56,8 +57,8 @@ class Conditions:
 
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
-    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo for as
-    long as a scorer lives, and the judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that
+    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo, and the
+    judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that
     composes is shown in place of the photos.
     """
 
@@ -96,10 +97,10 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class PhotoReadings:
-    """What the judges read off photos, by their numbers: masks (R, H, W), and embeddings (D,) of each region."""
+    """What the judges read off photos, by their content: masks (R, H, W), and embeddings (D,) of each region."""
 
-    masks: dict[int, Tensor] = field(default_factory=dict)
-    embeddings: dict[tuple[int, int], Tensor] = field(default_factory=dict)  # by (region, photo)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    embeddings: dict[tuple[int, str], Tensor] = field(default_factory=dict)  # by (region, photo)
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,14 @@ class JudgedScores:
         outside = outside_distance(source, edits, inside=source_masks.any(0))
         distances = []
         for column in range(conditions.photos.shape[1]):
-            numbers, first, place = _distinct(conditions, column)
+            first, place = _distinct(conditions, column)
             photos, given = conditions.photos[first, column], conditions.photo_masks[first, column]
             known = PhotoReadings() if conditions.photo_numbers is None else self.readings
+            keys = [_content(*pair) for pair in zip(photos, given, strict=True)]
             read = partial(self._read_masks, photos, given)
-            photo_masks = torch.stack(_remembered(known.masks, numbers, read), dim=1)
+            photo_masks = torch.stack(_remembered(known.masks, keys, read), dim=1)
             distances.append(
-                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, numbers, known)
+                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, known)
             )
         semantic = torch.stack(distances).mean(0)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
@@ -163,14 +165,21 @@ def _remembered(known: dict[K, Tensor], keys: list[K], read: Callable[[slice], T
     return [known[key] for key in keys]
 
 
-def _distinct(conditions: Conditions, column: int) -> tuple[list[int], Tensor, Tensor]:
-    """The photos that differ among those in `column` of the conditions: their numbers, (U,) the first condition with
-    each, and (C,) which of the U each condition has."""
+def _content(photo: Tensor, mask: Tensor) -> str:
+    """What tells a photo (3, H, W) with its mask (H, W) from others, whatever its number: a scorer may serve several
+    folders of photos."""
+    parts = (part.detach().cpu().contiguous().numpy().tobytes() for part in (photo, mask))
+    return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
+
+
+def _distinct(conditions: Conditions, column: int) -> tuple[Tensor, Tensor]:
+    """The photos that differ among those in `column` of the conditions: (U,) the first condition with each, and (C,)
+    which of the U each condition has."""
     known = conditions.photo_numbers
     numbers = np.arange(len(conditions.source)) if known is None else known[:, column]
-    kinds, first, place = np.unique(numbers, return_index=True, return_inverse=True)
+    _, first, place = np.unique(numbers, return_index=True, return_inverse=True)
     device = conditions.photos.device
-    return kinds.tolist(), torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
+    return torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
@@ -197,16 +206,16 @@ def outside_distance(source: Tensor, edits: Tensor, inside: Tensor) -> Tensor:
 
 def region_distance(
     judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor, place: Tensor,
-    numbers: list[int] | None = None, known: PhotoReadings | None = None,
+    keys: list[str] | None = None, known: PhotoReadings | None = None,
 ) -> Tensor:  # fmt: skip
     """D averaged over the regions that are found both in the source and in the visual prompt: (C, K).
 
     photos (U, 3, H, W), the conditions' are photos[place], place (C,); edits (C, K, 3, H, W), source_masks
     (R, C, H, W), photo_masks (R, U, H, W). The edit is masked where the SOURCE has the region, so that moving it
     costs. Where no region is found in both, the whole frames are compared. known: embeddings of the photos that were
-    read before, by their numbers (U,).
+    read before, by `keys` (U,), what tells photos apart.
     """
-    numbers, known = numbers or list(range(len(photos))), known or PhotoReadings()
+    keys, known = keys or [str(index) for index in range(len(photos))], known or PhotoReadings()
     found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)[:, place]
     found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
     whole = torch.ones_like(source_masks[:1]), torch.ones_like(photo_masks[:1])
@@ -216,8 +225,8 @@ def region_distance(
         if rows.any():
             used, mine = place[rows].unique(return_inverse=True)
             read = partial(_embed_some, judge, photos[used], m_sty[used])
-            keys = [(region, numbers[photo]) for photo in used.tolist()]
-            seen = torch.stack(_remembered(known.embeddings, keys, read))[mine]
+            regions_of = [(region, keys[photo]) for photo in used.tolist()]
+            seen = torch.stack(_remembered(known.embeddings, regions_of, read))[mine]
             total[rows] += _masked_distance(judge, edits[rows], m_og[rows], seen)
     return total / found.sum(0)[:, None]
 

@@ -121,7 +121,7 @@ def test_a_photo_of_several_conditions_is_read_once() -> None:
     shared = Conditions(source, photos, masks, numbers, photo_numbers=np.array([[7], [2], [7]]))
     edits = source[:, None]
     scored = []
-    for conditions, photos_read in ((apart, 3), (shared, 2)):
+    for conditions, photos_read in ((apart, 2), (shared, 2)):  # by content, whatever the numbers
         judge = Counting()
         scored.append(JudgedScores(judge, ("green", "red"))(conditions, edits).semantic)
         assert judge.read == 2 * (len(source) + photos_read)
@@ -166,6 +166,16 @@ def test_a_photo_is_read_once_as_long_as_the_scorer_lives() -> None:
     judge.embedded = 0
     scorer(shared, edits)
     assert judge.embedded == len(regions) * len(edits) - 1, "of the edits alone: red has no green region"
+
+
+def test_a_scorer_serves_two_folders_whose_photos_have_the_same_numbers() -> None:
+    source, scorer = plain(1, 0, 0)[None], JudgedScores(ChannelJudge(), ("red",))
+    for photo in (plain(1, 0, 0), plain(1, 0, 0.9)):
+        masks = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+        conditions = Conditions(source, photo[None, None], masks, np.arange(1), photo_numbers=np.array([[0]]))
+        scored = scorer(conditions, source[:, None])
+        assert torch.equal(scored.semantic, JudgedScores(ChannelJudge(), ("red",))(conditions, source[:, None]).semantic)
+    assert scored.semantic.item() > 0.01, "the second photo is not the first"
 
 
 def test_judged_scores_put_the_parts_together() -> None:
