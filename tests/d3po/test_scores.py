@@ -173,8 +173,8 @@ def test_a_scorer_serves_two_folders_whose_photos_have_the_same_numbers() -> Non
     for photo in (plain(1, 0, 0), plain(1, 0, 0.9)):
         masks = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
         conditions = Conditions(source, photo[None, None], masks, np.arange(1), photo_numbers=np.array([[0]]))
-        scored = scorer(conditions, source[:, None])
-        assert torch.equal(scored.semantic, JudgedScores(ChannelJudge(), ("red",))(conditions, source[:, None]).semantic)
+        scored, alone = (each(conditions, source[:, None]) for each in (scorer, JudgedScores(ChannelJudge(), ("red",))))
+        assert torch.equal(scored.semantic, alone.semantic)
     assert scored.semantic.item() > 0.01, "the second photo is not the first"
 
 
