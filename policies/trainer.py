@@ -42,7 +42,7 @@ from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.starts import save_starts, starts_of
 from sim2real_aug.policies.validation import validate
 from sim2real_aug.progress import progress, say
-from sim2real_aug.runs import RunFolder
+from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import derive_seed, torch_generator
 
 CHECKPOINT = "last.pt"
@@ -144,9 +144,7 @@ class Training:
             "losses": self.losses,
             "seconds": self.seconds,
         }
-        temporary = path.with_suffix(".new")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        save_atomically(state, path)
 
     def load(self, path: Path) -> None:
         """Take up the state of `save`; BadInput for a file that is damaged or of another policy."""

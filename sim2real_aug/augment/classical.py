@@ -84,6 +84,11 @@ def _check(frames: Frames, photos: Frames) -> None:
 CLASSICAL: dict[str, Transfer] = {"reinhard": reinhard, "histogram": match_histograms}
 
 
+def no_noise(batch: int, generator: torch.Generator) -> Tensor:
+    """Zeros (B, 1, 1, 1), the `initial_latents` of what edits without noise."""
+    return torch.zeros(batch, 1, 1, 1)
+
+
 class TransferEditor:
     """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
 
@@ -91,6 +96,7 @@ class TransferEditor:
     """
 
     device = torch.device("cpu")
+    initial_latents = staticmethod(no_noise)
 
     def __init__(self, name: str, photos: Frames) -> None:
         if name not in CLASSICAL:
@@ -100,10 +106,6 @@ class TransferEditor:
         self.edit_settings = EditSettings(
             "", 1, 1.0, 1.0, 1.0, photos_per_edit=0
         )  # no instruction, no guidance
-
-    def initial_latents(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Zeros (B, 1, 1, 1): a transfer has no noise."""
-        return torch.zeros(batch, 1, 1, 1)
 
     def edit(self, source: Tensor, photos: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] with the colours of photos (B, P, 3, h, w), which are the same for all."""
@@ -119,15 +121,12 @@ class ComposedPrompts:
 
     composes = True
     name_or_path = "composed"
+    initial_latents = staticmethod(no_noise)
 
     def __init__(self, image_size: int, device: torch.device | str = "cpu") -> None:
         self.image_size, self.device = image_size, torch.device(device)
         self.components = {"take_apart": take_apart}
         self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0)
-
-    def initial_latents(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Zeros (B, 1, 1, 1): there is no noise."""
-        return torch.zeros(batch, 1, 1, 1)
 
     def edit(self, source: Tensor, prompts: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean (B, 3, H, W) of each edit's prompts (B, n, 3, H, W)."""

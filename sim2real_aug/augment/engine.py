@@ -27,7 +27,7 @@ from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
 from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
-from sim2real_aug.d3po.scores import Conditions, SourceGeometry
+from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
 from sim2real_aug.data.photos import PhotoSet, as_photo_set
 from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
@@ -180,7 +180,7 @@ def _prepare(
     if judge is not None:
         require_object(judge, images, masks, prompts.names, (settings.region,))
     composer, geometry = composer_for(editor, images, masks, judge), None
-    if settings.image_name == "img" and not judge is composer is None:
+    if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)
     return (
@@ -323,7 +323,6 @@ def _edit_batch(
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
     source = resized(to_images(frames), editor.image_size).to(editor.device)
-    known = None if exact is None else exact.labels
     conditions = Conditions(
         source=source,
         photos=work.photos[chosen],
@@ -331,7 +330,7 @@ def _edit_batch(
         numbers=numbers,
         geometry=exact,
         photo_numbers=drawn,
-        prompts=None if work.composer is None else work.composer(chosen, source, known),
+        prompts=composed_prompts(work.composer, chosen, source, exact),
     )
     with autocast(editor.device, work.settings.precision):
         latents = torch.cat(noise)[position].to(editor.device)

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sim2real_aug.augment.classical import no_noise
 from sim2real_aug.augment.cut import (
     STRIDE,
     CutGenerator,
@@ -44,7 +45,7 @@ from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault, below_least
 from sim2real_aug.progress import progress
-from sim2real_aug.runs import RunFolder
+from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import derive_seed, numpy_generator
 
 CHECKPOINT = "cut.pt"
@@ -118,9 +119,7 @@ class _Training:
     def save(self, path: Path, step: int, made_from: Record) -> None:
         """Write the state; a crash leaves the former file whole."""
         state = {part: getattr(self, part).state_dict() for part in self.parts}
-        temporary = path.with_suffix(".partial")
-        torch.save({**state, "step": step, "made_from": made_from}, temporary)
-        temporary.replace(path)
+        save_atomically({**state, "step": step, "made_from": made_from}, path)
 
     def restore(self, path: Path, made_from: Record) -> int:
         """The step to go on from: 0 without a checkpoint. Raises BadInput for one of other settings or images."""
@@ -264,9 +263,7 @@ class CutEditor:
         """Pixels a side of the images that it was trained on."""
         return int(self.generator.config.image_size)
 
-    def initial_latents(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Zeros (B, 1, 1, 1): a translation has no noise."""
-        return torch.zeros(batch, 1, 1, 1)
+    initial_latents = staticmethod(no_noise)
 
     @torch.no_grad()
     def edit(self, source: Tensor, photos: Tensor | None = None, noise: Tensor | None = None) -> Tensor:

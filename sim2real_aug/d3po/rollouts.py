@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.d3po.processes import own
-from sim2real_aug.d3po.scores import Conditions, Scorer, Scores, SourceGeometry
+from sim2real_aug.d3po.scores import Conditions, Scorer, Scores, SourceGeometry, composed_prompts
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import GeometryReader
 from sim2real_aug.data.photos import PhotoSet
@@ -132,8 +132,7 @@ def make_conditions(
         chosen = photos[numbers]
         exact = None if images.geometry is None else images.geometry(frames[numbers])
         geometry = None if exact is None else SourceGeometry.on(device, exact)
-        known = None if geometry is None else geometry.labels
-        source, composer = to_images(images.read(frames[numbers]), device), images.composer
+        source, drawn = to_images(images.read(frames[numbers]), device), torch.from_numpy(chosen).to(device)
         prompts = to_images(images.photos[chosen.flatten()], device)
         yield Conditions(
             source=source,
@@ -142,7 +141,7 @@ def make_conditions(
             numbers=numbers,
             geometry=geometry,
             photo_numbers=chosen,
-            prompts=None if composer is None else composer(torch.from_numpy(chosen).to(device), source, known),
+            prompts=composed_prompts(images.composer, drawn, source, geometry),
         )
 
 

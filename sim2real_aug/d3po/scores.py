@@ -29,10 +29,12 @@ from torch import Tensor
 
 from sim2real_aug.data.geometry import FrameGeometry
 from sim2real_aug.data.regions import REGIONS, object_phrase, region_of
+from sim2real_aug.editor.composition import Composer
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
 from sim2real_aug.judges.photo_check import is_shown
 
 K = TypeVar("K")
+
 
 @dataclass(frozen=True)
 class SourceGeometry:
@@ -58,8 +60,8 @@ class Conditions:
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
     source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo, and the
-    judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that
-    composes is shown in place of the photos.
+    judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that composes is shown in place of
+    the photos.
     """
 
     source: Tensor
@@ -74,6 +76,13 @@ class Conditions:
     def visual_prompts(self) -> Tensor:
         """What the editor is shown, (C, n, 3, H, W)."""
         return self.photos if self.prompts is None else self.prompts
+
+
+def composed_prompts(
+    composer: Composer | None, chosen: Tensor, source: Tensor, geometry: SourceGeometry | None
+) -> Tensor | None:
+    """The `prompts` of conditions by photos `chosen` (C, n); None for an editor that takes photos as they are."""
+    return None if composer is None else composer(chosen, source, None if geometry is None else geometry.labels)
 
 
 @dataclass(frozen=True)

@@ -98,18 +98,24 @@ def take_apart(photos: Tensor, labels: Tensor) -> Bench:
     return Bench(plates[0], colors[0])
 
 
-def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Plates (G, P, 3, S, S) and colors (G, P, R, 3) of G benches' photos, of which `used` (G, P) count."""
+def taken_apart(
+    photos: Tensor, labels: Tensor, used: Tensor, kept: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Plates (G, P, 3, S, S) and colors (G, P, R, 3) of G benches' photos, of which `used` (G, P) count.
+
+    kept: how many of the photos, the first ones, have a plate made of them; None: all.
+    """
     labels = torch.where(used[..., None, None], labels, TABLE)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
     covered = _grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
-    return _plates(photos, covered), _colors(photos, labels)
+    return _plates(photos, covered, kept), _colors(photos, labels)
 
 
-def _plates(photos: Tensor, covered: Tensor) -> Tensor:
+def _plates(photos: Tensor, covered: Tensor, kept: int | None) -> Tensor:
     """Photos without what is `covered` (G, P, S, S): there the median of the others, in the photo's own exposure."""
     hidden = covered[:, :, None].expand_as(photos)
     plate = _filled(photos.masked_fill(hidden, torch.nan).nanmedian(dim=1).values)[:, None]
+    photos, hidden = photos[:, :kept], hidden[:, :kept]
     apart = photos - plate
     exposure = apart.masked_fill(hidden, torch.nan).flatten(3).nanmedian(dim=3).values.nan_to_num()[..., None, None]
     unlike = ((apart - exposure).abs() > UNLIKE).any(2, keepdim=True)

@@ -23,7 +23,7 @@ from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, D
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.checkpoints import fetch, in_batches, load_model
 from sim2real_aug.judges.preprocessing import Preprocessing, read_preprocessing
-from sim2real_aug.judges.torch_file import fetch_file, filled, read_weights, renamed
+from sim2real_aug.judges.torch_file import fetch_file, filled, read_weights, renamed, unstacked
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 # The blocks whose tokens the head reads, from 1, by how many there are: Small and Base, Large.
@@ -138,11 +138,4 @@ def _architecture(weights: Mapping[str, Tensor]) -> DepthAnythingConfig:
 
 def from_original(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' weights by the names of transformers' DepthAnythingForDepthEstimation."""
-    converted = {}
-    for name, each in renamed(weights, STARTS, PARTS).items():
-        if ".attn.qkv." in name:  # query, key and value, one under the other
-            for letter, part in zip("qkv", each.chunk(3), strict=True):
-                converted[name.replace("attn.qkv", f"attention.{letter}_proj")] = part
-        else:
-            converted[name] = each
-    return converted
+    return unstacked(renamed(weights, STARTS, PARTS), ".attn.qkv.", ".attention.{}_proj.")

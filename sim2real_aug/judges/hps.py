@@ -17,7 +17,7 @@ from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.checkpoints import read_json
 from sim2real_aug.judges.clip_text import ClipText, clip_scorer
 from sim2real_aug.judges.text_scoring import fetch_words
-from sim2real_aug.judges.torch_file import fetch_file, filled, read_weights, renamed
+from sim2real_aug.judges.torch_file import fetch_file, filled, read_weights, renamed, unstacked
 
 SCALE = 100.0
 TRANSPOSED = ("visual.proj", "text_projection")  # open_clip multiplies by them from the right
@@ -67,11 +67,4 @@ def load_hps(
 def from_open_clip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of open_clip's CLIP by the names and in the shapes of transformers' CLIPModel."""
     upright = {name: each.T if name in TRANSPOSED else each for name, each in weights.items()}
-    converted = {}
-    for name, each in renamed(upright, STARTS, PARTS).items():
-        if ".in_proj_" in name:  # query, key and value, one under the other
-            for letter, part in zip("qkv", each.chunk(3), strict=True):
-                converted[name.replace("in_proj_", f"{letter}_proj.")] = part
-        else:
-            converted[name] = each
-    return converted
+    return unstacked(renamed(upright, STARTS, PARTS), ".in_proj_", ".{}_proj.")

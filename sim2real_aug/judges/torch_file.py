@@ -69,6 +69,21 @@ def _renamed(name: str, starts: Names, parts: Names) -> str:
     return name
 
 
+def unstacked(weights: Mapping[str, Tensor], stacked: str, single: str) -> dict[str, Tensor]:
+    """By names where query, key and value are apart that lie one under the other in those with `stacked` in them.
+
+    single: what stands there instead, with {} for q, k or v.
+    """
+    apart = {}
+    for name, each in weights.items():
+        if stacked in name:
+            for letter, part in zip("qkv", each.chunk(3), strict=True):
+                apart[name.replace(stacked, single.format(letter))] = part
+        else:
+            apart[name] = each
+    return apart
+
+
 def filled(network: Network, weights: Mapping[str, Tensor], file: Path) -> Network:
     """The network, frozen, with `weights` for all of its own. Raises BadInput unless they fit, each and no other."""
     kind, own = type(network).__name__, network.state_dict()

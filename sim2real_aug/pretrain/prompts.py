@@ -39,7 +39,7 @@ class PromptSource:
         photos = (index.groups[:, None], index.target_looks[:, None], order)
         images = to_images(self.frames.images[photos].reshape(-1, *self.frames.images.shape[-3:]), device)
         images = images.unflatten(0, order.shape)
-        plates, colors = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device))
+        plates, colors = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device), kept=1)
         layouts = torch.from_numpy(self.frames.labels[index.groups, index.source_looks, index.states]).to(device)
         return Bench(plates[:, 0], colors[:, 0]).seen_as(layouts, torch.arange(count, device=device))
 
