@@ -30,6 +30,8 @@ MARGIN = 0.03  # of the side: what moves is taken out with its edge and the begi
 UNLIKE = 0.08  # a photo's pixel that is farther from the plate shows a shadow, or something that was not recognised
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
+AT_REST = 0.6  # of the photos that agree in a pixel, and at least three: what is there belongs to the bench
+THIN = 2  # pixels that are taken off each side of what is thin, and nothing of it is left
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,32 @@ def taken_apart(
     kept: how many of the photos, the first ones, have a plate made of them; None: all.
     """
     labels = torch.where(used[..., None, None], labels, TABLE)
+    labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
     covered = _grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
-    return _plates(photos, covered, kept), _colors(photos, labels)
+    plate = _filled(photos.masked_fill(covered[:, :, None], torch.nan).nanmedian(dim=1).values)
+    return _plates(photos, plate, covered, kept), _colors(photos, labels)
 
 
-def _plates(photos: Tensor, covered: Tensor, kept: int | None) -> Tensor:
-    """Photos without what is `covered` (G, P, S, S): there the median of the others, in the photo's own exposure."""
-    hidden = covered[:, :, None].expand_as(photos)
-    plate = _filled(photos.masked_fill(hidden, torch.nan).nanmedian(dim=1).values)[:, None]
-    photos, hidden = photos[:, :kept], hidden[:, :kept]
+def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
+    """Where photos show what most of the others show too, though it was taken for `pushers`: both (G, P, S, S).
+
+    Stripes, cables, edges of tape: what is thick may be a block or an arm that most photos have in one place.
+    """
+    unused = ~used[..., None, None]
+    middle = photos.masked_fill(unused[:, :, None], torch.nan).nanmedian(dim=1, keepdim=True).values
+    apart = photos - middle
+    exposure = apart.flatten(3).median(dim=3).values[..., None, None]
+    agree = ((apart - exposure).abs() <= UNLIKE).all(2) & ~unused
+    enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
+    rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
+    thick = ~_grown(~rests, THIN)
+    return rests & ~_grown(thick, THIN + round(MARGIN * photos.shape[-1]))
+
+
+def _plates(photos: Tensor, plate: Tensor, covered: Tensor, kept: int | None) -> Tensor:
+    """Photos without what is `covered` (G, P, S, S): there the plate (G, 3, S, S), in the photo's own exposure."""
+    plate, photos, hidden = plate[:, None], photos[:, :kept], covered[:, :kept, None]
     apart = photos - plate
     exposure = apart.masked_fill(hidden, torch.nan).flatten(3).nanmedian(dim=3).values.nan_to_num()[..., None, None]
     unlike = ((apart - exposure).abs() > UNLIKE).any(2, keepdim=True)
@@ -136,17 +154,17 @@ def _filled(images: Tensor) -> Tensor:
 
 
 def _colors(photos: Tensor, labels: Tensor) -> Tensor:
-    """Median colour of each region in each photo, (G, P, R, 3); that of its bench where a photo hardly shows it, or
-    shows something else that was taken for it."""
+    """Median colour of each region in each photo, (G, P, R, 3); that of its bench, the median of these, where a photo
+    hardly shows it, or shows something else that was taken for it."""
     colors = torch.zeros(*photos.shape[:2], len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
     for region in MOVING:
         there = labels == region
         inner = ~_grown(~there, 1)
         there = torch.where(inner.flatten(2).any(2)[..., None, None], inner, there)
-        values = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3)
-        own = values.nanmedian(dim=3).values
-        shared = values.transpose(1, 2).flatten(2).nanmedian(dim=2).values.nan_to_num(0.5)[:, None]
+        own = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
         shown = there.flatten(2).float().mean(2) >= LEAST_SHARE
+        telling = (shown | ~shown.any(1, keepdim=True))[..., None]
+        shared = own.masked_fill(~telling, torch.nan).nanmedian(dim=1, keepdim=True).values.nan_to_num(0.5)
         like = (own - shared).abs().amax(2) <= OTHER_COLOR  # what is NaN is not
         colors[:, :, region] = torch.where((shown & like)[..., None], own, shared)
     return colors

@@ -82,6 +82,26 @@ def test_a_photo_without_the_block_borrows_the_color_from_the_others() -> None:
     torch.testing.assert_close(take_apart(photos, labels).colors[2, BLOCK], BLUE)
 
 
+def test_a_large_shadow_taken_for_the_block_does_not_outvote_other_photos() -> None:
+    photos, labels = shown()
+    shadow = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    shadow[23:] = True
+    photos[0], labels[0] = torch.where(shadow, 0.4 * photos[0], photos[0]), labels[0].masked_fill(shadow, BLOCK)
+    torch.testing.assert_close(take_apart(photos, labels).colors[:, BLOCK], BLUE.expand(3, 3))
+
+
+@pytest.mark.parametrize(("width", "stays"), [(2, True), (8, False)])
+def test_a_stripe_of_the_bench_taken_for_the_pusher_stays_on_it(width: int, stays: bool) -> None:
+    """What is thick does not: it may be an arm that has one place in all photos."""
+    photos, labels = shown()
+    stripe = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    stripe[1:-1, 31 - width : 31] = True
+    stripe &= (labels == TABLE).all(0)
+    photos, labels = photos.masked_fill(stripe, 0.9), labels.masked_fill(stripe, PUSHER)
+    seen = take_apart(photos, labels).plates[:, :, stripe]
+    assert bool((seen == 0.9).all()) == stays
+
+
 class Thresholds:
     """Finds blue blocks and red pushers; sides of images must be multiples of 8."""
 
