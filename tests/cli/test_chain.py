@@ -140,6 +140,8 @@ def test_train_policy_and_evaluate(cli, sim):
     assert (result["episodes"], result["domain"], len(result["per_episode"])) == (2, "randomized/3", 2)
     assert "marble" in refused(cli("evaluate", "run", "--domain", "marble"))
     assert "finished" in cli("inspect", "run").stdout
+    page = summary(cli("report", "run", "--json"))
+    assert (page["report"], page["runs"]) == ("run/report.html", 2)
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def test_version(cli):
         (["simulate", "o.zarr", "--episodes", "many"], "Invalid value for '--episodes'"),
         (["simulate", "o.zarr", "--speed", "3"], "No such option: --speed"),
         (["inspect", "nowhere.zarr"], "nowhere.zarr does not exist"),
+        (["report", "nowhere"], "nowhere is no run"),
         (["evaluate", "run", "domain"], "unexpected argument 'domain'"),
         (["evaluate", "run", "episods=3"], "unknown configuration key 'episods'. Did you mean 'episodes'?"),
         (["evaluate", "run", "seed=[1"], "override 'seed=[1'"),
