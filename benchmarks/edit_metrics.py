@@ -49,7 +49,6 @@ def judged(
             geometry=SourceGeometry.on(
                 torch.device("cpu"), FrameGeometry(geometry.labels[rows], geometry.depth[rows])
             ),
-            photo_numbers=numbers,
         )
         parts.append(scorer(conditions, to_images(edits[rows])[:, None]))
     scores = Scores.join(parts)

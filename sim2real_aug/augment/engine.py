@@ -329,7 +329,6 @@ def _edit_batch(
         photo_masks=work.photo_masks[chosen],
         numbers=numbers,
         geometry=exact,
-        photo_numbers=drawn,
         prompts=composed_prompts(work.composer, chosen, source, exact),
     )
     with autocast(editor.device, work.settings.precision):

@@ -140,7 +140,6 @@ def make_conditions(
             photo_masks=torch.from_numpy(images.photo_masks[chosen]).to(device),
             numbers=numbers,
             geometry=geometry,
-            photo_numbers=chosen,
             prompts=composed_prompts(images.composer, drawn, source, geometry),
         )
 

@@ -59,9 +59,8 @@ class Conditions:
 
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
-    source, None where it is not known. photo_numbers: (C, n), what has the same number is the same photo, and the
-    judges read it once; None: all differ. prompts: (C, n, 3, H, W), what an editor that composes is shown in place of
-    the photos.
+    source, None where it is not known. prompts: (C, n, 3, H, W), what an editor that composes is shown in place of the
+    photos.
     """
 
     source: Tensor
@@ -69,7 +68,6 @@ class Conditions:
     photo_masks: Tensor
     numbers: NDArray[np.int64]
     geometry: SourceGeometry | None = None
-    photo_numbers: NDArray[np.int64] | None = None
     prompts: Tensor | None = None
 
     @property
@@ -133,15 +131,13 @@ class JudgedScores:
         source_masks = torch.stack([source_mask(self.judge, conditions, phrase) for phrase in self.regions])
         outside = outside_distance(source, edits, inside=source_masks.any(0))
         distances = []
-        for column in range(conditions.photos.shape[1]):
-            first, place = _distinct(conditions, column)
-            photos, given = conditions.photos[first, column], conditions.photo_masks[first, column]
-            known = PhotoReadings() if conditions.photo_numbers is None else self.readings
-            keys = [_content(*pair) for pair in zip(photos, given, strict=True)]
+        for photos, given in zip(conditions.photos.unbind(1), conditions.photo_masks.unbind(1), strict=True):
+            keys, first, place = _distinct(photos, given)
+            photos, given = photos[first], given[first]
             read = partial(self._read_masks, photos, given)
-            photo_masks = torch.stack(_remembered(known.masks, keys, read), dim=1)
+            photo_masks = torch.stack(_remembered(self.readings.masks, keys, read), dim=1)
             distances.append(
-                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, known)
+                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, self.readings)
             )
         semantic = torch.stack(distances).mean(0)
         return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
@@ -181,14 +177,12 @@ def _content(photo: Tensor, mask: Tensor) -> str:
     return hashlib.blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
-def _distinct(conditions: Conditions, column: int) -> tuple[Tensor, Tensor]:
-    """The photos that differ among those in `column` of the conditions: (U,) the first condition with each, and (C,)
-    which of the U each condition has."""
-    known = conditions.photo_numbers
-    numbers = np.arange(len(conditions.source)) if known is None else known[:, column]
-    _, first, place = np.unique(numbers, return_index=True, return_inverse=True)
-    device = conditions.photos.device
-    return torch.from_numpy(first).to(device), torch.from_numpy(place).to(device)
+def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]:
+    """The U that differ among photos (C, 3, H, W) with masks (C, H, W): their keys, (U,) where each comes first, and
+    (C,) which of the U each is."""
+    each = [_content(*pair) for pair in zip(photos, masks, strict=True)]
+    keys, first, place = np.unique(each, return_index=True, return_inverse=True)
+    return keys.tolist(), *(torch.from_numpy(part).to(photos.device) for part in (first, place))
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:

@@ -116,16 +116,10 @@ def test_a_photo_of_several_conditions_is_read_once() -> None:
 
     red, green = plain(1, 0, 0), plain(0, 1, 0)
     photos, source = torch.stack([red, green, red])[:, None], torch.stack([red, red, green])
-    masks, numbers = torch.zeros(3, 1, 2, 2, dtype=torch.bool), np.arange(3)
-    apart = Conditions(source, photos, masks, numbers)
-    shared = Conditions(source, photos, masks, numbers, photo_numbers=np.array([[7], [2], [7]]))
-    edits = source[:, None]
-    scored = []
-    for conditions, photos_read in ((apart, 2), (shared, 2)):  # by content, whatever the numbers
-        judge = Counting()
-        scored.append(JudgedScores(judge, ("green", "red"))(conditions, edits).semantic)
-        assert judge.read == 2 * (len(source) + photos_read)
-    torch.testing.assert_close(*scored)
+    judge, regions = Counting(), ("green", "red")
+    conditions = Conditions(source, photos, torch.zeros(3, 1, 2, 2, dtype=torch.bool), np.arange(3))
+    JudgedScores(judge, regions)(conditions, source[:, None])
+    assert judge.read == len(regions) * (len(source) + 2)
 
 
 class Recording(ChannelJudge):
@@ -148,31 +142,30 @@ def test_a_photo_is_read_once_as_long_as_the_scorer_lives() -> None:
     red, green, both = plain(1, 0, 0), plain(0, 1, 0), plain(1, 1, 0.5)
     judge, regions = Recording(), ("green", "red")
     scorer = JudgedScores(judge, regions)
-    for sources, photos, numbers, new in (
-        ([red, both], [both, green], [4, 9], 2),
-        ([green, red], [green, both], [9, 4], 0),
-        ([both, both], [red, both], [1, 4], 1),
+    for sources, photos, new in (
+        ([red, both], [both, green], 2),
+        ([green, red], [green, both], 0),
+        ([both, both], [red, both], 1),
     ):
         source, prompts = torch.stack(sources), torch.stack(photos)[:, None]
         masks = torch.zeros(2, 1, 2, 2, dtype=torch.bool)
-        shared = Conditions(source, prompts, masks, np.arange(2), photo_numbers=np.array(numbers)[:, None])
-        alone = Conditions(source, prompts, masks, np.arange(2))
+        conditions = Conditions(source, prompts, masks, np.arange(2))
         edits, judge.segmented, judge.embedded = source[:, None].flip(0), 0, 0
-        scores = scorer(shared, edits)
+        scores = scorer(conditions, edits)
         assert judge.segmented == len(regions) * (len(source) + new)
-        expected = JudgedScores(ChannelJudge(), regions)(alone, edits)
+        expected = JudgedScores(ChannelJudge(), regions)(conditions, edits)
         assert torch.equal(scores.semantic, expected.semantic)
         assert torch.equal(scores.structural, expected.structural)
     judge.embedded = 0
-    scorer(shared, edits)
+    scorer(conditions, edits)
     assert judge.embedded == len(regions) * len(edits) - 1, "of the edits alone: red has no green region"
 
 
-def test_a_scorer_serves_two_folders_whose_photos_have_the_same_numbers() -> None:
+def test_a_scorer_serves_two_folders_of_photos() -> None:
     source, scorer = plain(1, 0, 0)[None], JudgedScores(ChannelJudge(), ("red",))
     for photo in (plain(1, 0, 0), plain(1, 0, 0.9)):
         masks = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
-        conditions = Conditions(source, photo[None, None], masks, np.arange(1), photo_numbers=np.array([[0]]))
+        conditions = Conditions(source, photo[None, None], masks, np.arange(1))
         scored, alone = (each(conditions, source[:, None]) for each in (scorer, JudgedScores(ChannelJudge(), ("red",))))
         assert torch.equal(scored.semantic, alone.semantic)
     assert scored.semantic.item() > 0.01, "the second photo is not the first"
