@@ -88,7 +88,8 @@ def augment(
     photos: visual prompts, the editor's own when None. judge: on the editor's device, scores the edits and feeds the
     gate; without one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
     float32, structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame
-    is an edit that passed the gate; and the root attribute "augmentation".
+    is an edit that passed the gate, elsewhere it is the original (see `keep_refused`); and the root attribute
+    "augmentation".
 
     Raises BadInput before anything is written: a bad store, no photos, an existing `out` without `overwrite`,
     or an unfinished `out` of other settings. Raises Fault when the editor gives NaN, or the memory ends.
@@ -295,8 +296,9 @@ def _edit_chunk(
         with memory_advice("batch_size", min(chunk, work.settings.batch_size), also="--overwrite"):
             edits, verdict = _edit_batch(work, to_uint8(frames[numbers - start], place), numbers)
         rows = slice(begin - start, begin - start + n)
-        frames[rows] = edits[:n]
         ok[rows] = True if verdict is None else verdict.ok[:n]
+        stored = ok[rows] | work.settings.keep_refused
+        frames[rows][stored] = edits[:n][stored]
         if verdict is not None:
             scores[rows] = verdict.scores[:n]
         yield n

@@ -26,6 +26,7 @@ class AugmentSettings:
     region: phrase for the part whose outline an edit must keep.
     min_region_iou: least overlap (0..1) of that outline in source and edit; None does not ask.
     max_structural, max_semantic: greatest scores (distances) that pass; None does not ask.
+    keep_refused: store edits that fail the gate, too; else the original frame stays there.
     lambda_outside: weight of changes outside the regions in the semantic score (the paper's 0.05).
     frame_geometry: dotted name of what draws masks and depth of a store's states again (`data.geometry`), for
     stores that do not hold them; None leaves them to the judge.
@@ -41,6 +42,7 @@ class AugmentSettings:
     min_region_iou: float | None = 0.5
     max_structural: float | None = None
     max_semantic: float | None = None
+    keep_refused: bool = False
     lambda_outside: float = 0.05
     frame_geometry: str | None = None
     photos_per_edit: int | None = None

@@ -236,8 +236,8 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
 
 
 def editing(experiment: Experiment, seed: int) -> DictConfig:
-    """How frames are edited, but for the data and the editor."""
-    return experiment.stage("augment", "augment", seed=seed)
+    """How frames are edited, but for the data and the editor: whether the gate counts is up to each arm's policy."""
+    return experiment.stage("augment", "augment", seed=seed, keep_refused=True)
 
 
 def sources(experiment: Experiment, unit: Unit) -> tuple[str | Path, Path | None]:

@@ -42,6 +42,7 @@ Plan = Mapping[str, Any]
 ADDED = {
     "stages.train_policy.policy.model.prediction_type": "epsilon",
     "stages.train_policy.policy.training.landmark_weight": 0.0,
+    "stages.augment.keep_refused": True,
     "stages.evaluate.allow_training_starts": False,
 }
 # Settings that may differ between a record and today's plan: where and how fast something is done and what is drawn

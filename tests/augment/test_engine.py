@@ -200,7 +200,7 @@ def test_float_store_keeps_dtype_and_untouched_values(store: Path, editor: Edito
 @pytest.mark.parametrize("size", [(12, 12), (13, 22)])
 def test_frames_of_another_size_keep_it(editor: Editor, tmp_path: Path, size: tuple[int, int]) -> None:
     path = write_store(tmp_path / "small.zarr", size)
-    chosen = AugmentSettings(episodes="0:1", precision="fp32")
+    chosen = AugmentSettings(episodes="0:1", precision="fp32", keep_refused=True)
     augment(path, editor, tmp_path / "out.zarr", chosen, judge=BrightnessJudge())
     edited, source = frames_of(tmp_path / "out.zarr"), frames_of(path)
     assert edited.shape == (21, *size, 3)
@@ -349,7 +349,10 @@ def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
     assert augment(store, editor, out, AugmentSettings(batch_size=2), overwrite=True)["frames_edited"] == 21
 
 
-def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("keep_refused", [False, True])
+def test_dark_edits_fail_the_gate(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any, keep_refused: bool
+) -> None:
     bright = zarr.open_group(str(store), mode="r+")["data/img"]
     frames = np.zeros((21, 16, 16, 3), np.uint8)
     frames[:, :8] = 200  # the "block" is the upper half
@@ -359,9 +362,8 @@ def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, m
     monkeypatch.setattr(
         editor, "edit", lambda source, *rest: torch.where(keep[: len(source)], source, source * 0)
     )
-    summary = augment(
-        store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2), judge=BrightnessJudge()
-    )
+    settings = AugmentSettings(batch_size=2, keep_refused=keep_refused)
+    summary = augment(store, editor, tmp_path / "out.zarr", settings, judge=BrightnessJudge())
     out = ReplayBuffer.open(tmp_path / "out.zarr")
     ok, scores = out.read("edit_ok"), out.read("edit_score")
     expected = np.array([i % 2 == 0 for _ in range(2) for i in range(8)] + [i % 2 == 0 for i in range(5)])
@@ -371,6 +373,8 @@ def test_dark_edits_fail_the_gate(store: Path, editor: Editor, tmp_path: Path, m
     np.testing.assert_allclose(scores[:, 0], np.where(expected, 0, 200 / 255 / 2), atol=1e-6)
     assert np.isfinite(scores).all()
     assert summary["frames_passed"] == 11
+    stored = frames * (expected | (not keep_refused))[:, None, None, None].astype(np.uint8)
+    np.testing.assert_array_equal(out.images(), stored)
 
     class Frames(torch.utils.data.Dataset):
         def __getitem__(self, index: int) -> dict[str, Any]:

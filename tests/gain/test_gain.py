@@ -147,7 +147,7 @@ def test_the_records_that_are_published_are_of_the_plan_that_ships(tmp_path, pro
     experiment = Experiment(tmp_path, compose("gain", [f"proxy={proxy}"]))
     folder = REPOSITORY / "benchmarks/results/gain"
     config = experiment.config
-    units = [unit for unit in units_of(config.scenes, config.arms, [0]) if (folder / unit.file_name).exists()]
+    units = [unit for unit in units_of(config.scenes, config.arms, config.seeds) if (folder / unit.file_name).exists()]
     assert len(units) == len(list(folder.iterdir()))
     for unit in units:
         assert read_record(folder, unit, plan_of(experiment, unit))
