@@ -108,9 +108,12 @@ class TransferEditor:
         )  # no instruction, no guidance
 
     def edit(self, source: Tensor, photos: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] with the colours of photos (B, P, 3, h, w), which are the same for all."""
-        transfer = CLASSICAL[self.name_or_path]
-        return to_images(transfer(to_frames(source), to_frames(photos[0])))
+        """Images (B, 3, H, W) in [0, 1], each with the colours of its photos (B, P, 3, h, w)."""
+        transfer, frames = CLASSICAL[self.name_or_path], to_frames(source)
+        if (photos == photos[:1]).all():
+            return to_images(transfer(frames, to_frames(photos[0])))
+        each = [transfer(frame[None], to_frames(own)) for frame, own in zip(frames, photos, strict=True)]
+        return to_images(np.concatenate(each))
 
 
 class ComposedPrompts:

@@ -27,10 +27,10 @@ from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
 from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
-from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
+from sim2real_aug.d3po.scores import Conditions, JudgedScores, SourceGeometry, composed_prompts
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
-from sim2real_aug.data.photos import PhotoSet, as_photo_set
-from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
+from sim2real_aug.data.photos import PhotoSet, as_photo_set, load_photos
+from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio, to_uint8
 from sim2real_aug.data.stores import (
     chunk_keys,
     create_array,
@@ -45,7 +45,7 @@ from sim2real_aug.data.stores import (
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
 from sim2real_aug.editor.composition import Composer, composer_for
-from sim2real_aug.editor.editor import resized, to_frames, to_images
+from sim2real_aug.editor.editor import photo_tensors, resized, to_frames, to_images
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.judges.photo_check import require_object
@@ -62,7 +62,7 @@ class _Work:
 
     buffer: ReplayBuffer
     editor: Any
-    judge: Any
+    scorer: JudgedScores | None
     photos: Tensor  # (P, 3, S, S) float32 in [0, 1], on the editor's device, as the judge is
     photo_masks: Tensor  # (P, S, S) bool, all False where none was given; there too
     photo_names: tuple[str, ...]
@@ -78,7 +78,7 @@ def augment(
     editor: Any,
     out: str | Path,
     settings: AugmentSettings | None = None,
-    photos: PhotoSet | NDArray[np.uint8] | None = None,
+    photos: PhotoSet | NDArray[np.uint8] | Path | None = None,
     judge: Any = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _prepare(
     dataset: str | Path,
     editor: Any,
     settings: AugmentSettings,
-    photos: PhotoSet | NDArray[np.uint8] | None,
+    photos: PhotoSet | NDArray[np.uint8] | Path | None,
     judge: Any,
 ) -> tuple[_Work, dict[str, Any]]:
     buffer = ReplayBuffer.open(dataset)
@@ -169,13 +169,13 @@ def _prepare(
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
+    if isinstance(photos, Path):
+        photos = load_photos(photos, editor.image_size, frame_ratio(buffer, settings.image_name))
     chosen_photos = photos if photos is not None else own
     if chosen_photos is None or len(chosen_photos) == 0:
         raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
     prompts = as_photo_set(chosen_photos)
-    images = resized(to_images(prompts.images), editor.image_size).to(editor.device)
-    given = torch.from_numpy(prompts.mask_of_each)[:, None].float()
-    masks = (resized(given, editor.image_size)[:, 0] > 0.5).to(editor.device)
+    images, masks = photo_tensors(prompts, editor.image_size, editor.device)
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
     if judge is not None:
@@ -184,8 +184,9 @@ def _prepare(
     if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)
+    scorer = None if judge is None else JudgedScores(judge, (settings.region,), settings.lambda_outside)
     return (
-        _Work(buffer, editor, judge, images, masks, prompts.names, settings, edited, per_edit, geometry, composer),
+        _Work(buffer, editor, scorer, images, masks, prompts.names, settings, edited, per_edit, geometry, composer),
         record,
     )
 
@@ -234,22 +235,24 @@ def _edit_all(work: _Work, root: zarr.Group) -> int:
     n_frames, step = work.buffer.n_frames, time_chunk(source)
     store = LocalStore(root.store.root)
     keys = keys_to_carry(work.buffer.group, (f"data/{SCORES}", f"data/{VERDICT}"))
-    chunks = {key for index in range(-(-n_frames // step)) for key in _keys(source, image, index)}
+    span = _span(work)
+    units = {start: _keys(source, image, start, min(start + span, n_frames)) for start in range(0, n_frames, span)}
+    chunks = {key for unit in units.values() for key in unit}
     carry(work.buffer.group, store, [key for key in keys if key not in chunks])
     _require_arrays(root["data"], n_frames, step)
     target = writable(root[image])
     done = 0
     with progress("augment", len(work.edited), unit="frames") as bar:
-        for index, start in enumerate(range(0, n_frames, step)):
-            stop = min(start + step, n_frames)
+        for start, unit in units.items():
+            stop = min(start + span, n_frames)
             n_edited = len(range(max(start, work.edited.start), min(stop, work.edited.stop)))
-            if all((Path(store.root) / key).exists() for key in _keys(source, image, index)):
+            if all((Path(store.root) / key).exists() for key in unit):
                 bar.advance(n_edited)
                 continue
             scores, ok = np.full((stop - start, 2), np.nan, np.float32), np.zeros(stop - start, bool)
             if n_edited:
                 frames = work.buffer.read(work.settings.image_name, start, stop)
-                for size in _edit_chunk(work, frames, start, scores, ok):
+                for size in _edit_unit(work, frames, start, scores, ok):
                     bar.advance(size)
             writable(root[f"data/{SCORES}"])[start:stop] = scores
             writable(root[f"data/{VERDICT}"])[start:stop] = ok
@@ -257,13 +260,21 @@ def _edit_all(work: _Work, root: zarr.Group) -> int:
                 target[start:stop] = frames
                 done += n_edited
             else:
-                carry(work.buffer.group, store, _keys(source, image, index))
+                carry(work.buffer.group, store, unit)
     return done
 
 
-def _keys(source: zarr.Array, image: str, index: int) -> list[str]:
-    """Keys of the image chunks of time-chunk `index`, relative to the root group."""
-    return [image + "/" + key.removeprefix(f"{source.path}/") for key in chunk_keys(source, index)]
+def _span(work: _Work) -> int:
+    """Frames of a unit of work: whole time-chunks of the images, as many as fill one pass through the editor."""
+    step = time_chunk(work.buffer.array(work.settings.image_name))
+    return step * -(-min(work.settings.batch_size, work.buffer.n_frames) // step)
+
+
+def _keys(source: zarr.Array, image: str, start: int, stop: int) -> list[str]:
+    """Keys of the image chunks of frames start to stop, relative to the root group."""
+    step = time_chunk(source)
+    indices = range(start // step, -(-stop // step))
+    return [image + "/" + key.removeprefix(f"{source.path}/") for i in indices for key in chunk_keys(source, i)]
 
 
 def _require_arrays(data: zarr.Group, n_frames: int, step: int) -> None:
@@ -272,28 +283,27 @@ def _require_arrays(data: zarr.Group, n_frames: int, step: int) -> None:
             create_array(data, name, shape, np.dtype(dtype), step)
 
 
-def pass_size(chunk: int, batch_size: int) -> int:
-    """Frames of every pass through the editor: a chunk split evenly into passes of at most `batch_size`.
+def pass_size(span: int, batch_size: int) -> int:
+    """Frames of every pass through the editor: a unit split evenly into passes of at most `batch_size`.
 
     One size for all passes, short ones being padded: kernels chosen for another size round differently, which
     would make a frame depend on how many others are edited with it.
     """
-    return -(-chunk // -(-chunk // batch_size))
+    return -(-span // -(-span // batch_size))
 
 
-def _edit_chunk(
+def _edit_unit(
     work: _Work, frames: NDArray[Any], start: int, scores: NDArray[np.float32], ok: NDArray[np.bool_]
 ) -> Iterator[int]:
     """Edit the frames (n, H, W, 3) from number `start` on in place, batch by batch; yields batch sizes."""
     stop = start + len(frames)
     first, last = max(start, work.edited.start), min(stop, work.edited.stop)
-    chunk = time_chunk(work.buffer.array(work.settings.image_name))
-    size = pass_size(chunk, work.settings.batch_size)
+    size = pass_size(_span(work), work.settings.batch_size)
     place = f"{work.buffer.path}/data/{work.settings.image_name} [{start}:{stop}]"
     for begin in range(first, last, size):
         n = min(size, last - begin)
         numbers = np.minimum(np.arange(begin, begin + size), last - 1)  # the last frame fills a short pass
-        with memory_advice("batch_size", min(chunk, work.settings.batch_size), also="--overwrite"):
+        with memory_advice("batch_size", size, also="--overwrite"):
             edits, verdict = _edit_batch(work, to_uint8(frames[numbers - start], place), numbers)
         rows = slice(begin - start, begin - start + n)
         ok[rows] = True if verdict is None else verdict.ok[:n]
@@ -339,7 +349,7 @@ def _edit_batch(
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))
-    if work.judge is None:
+    if work.scorer is None:
         return shown, None
     judged = resized(to_images(shown), editor.image_size).to(editor.device)  # what is stored is judged
-    return shown, judge_edits(conditions, judged, work.judge, work.settings)
+    return shown, judge_edits(conditions, judged, work.scorer, work.settings)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_mask
-from sim2real_aug.judges.base import Judge
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,12 @@ class Verdict:
 
 
 @torch.no_grad()
-def judge_edits(conditions: Conditions, edits: Tensor, judge: Judge, settings: AugmentSettings) -> Verdict:
-    """Scores of the edits (`d3po.scores`) and whether each passes every limit that is set.
+def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, settings: AugmentSettings) -> Verdict:
+    """Scores of the edits by `scorer`, and whether each passes every limit that is set.
 
     edits: (B, 3, H, W), one of each condition. Where the region is not found in the source there is no outline to
     keep: that test is passed.
     """
-    scorer = JudgedScores(judge, (settings.region,), settings.lambda_outside)
     judged = scorer(conditions, edits[:, None])
     structural, semantic = judged.structural[:, 0], judged.semantic[:, 0]
     ok = torch.ones_like(structural, dtype=torch.bool)
@@ -41,8 +39,8 @@ def judge_edits(conditions: Conditions, edits: Tensor, judge: Judge, settings: A
     if settings.max_semantic is not None:
         ok &= semantic <= settings.max_semantic
     if settings.min_region_iou is not None:
-        before = source_mask(judge, conditions, settings.region)
-        after = judge.segment(edits, settings.region)
+        before = source_mask(scorer.judge, conditions, settings.region)
+        after = scorer.judge.segment(edits, settings.region)
         ok &= (region_iou(before, after) >= settings.min_region_iou) | ~before.flatten(1).any(1)
     scores = torch.stack([structural, semantic], dim=1).float()
     return Verdict(scores.cpu().numpy(), ok.cpu().numpy())

@@ -72,9 +72,11 @@ class Specialist:
             self.editor.edit_settings = replace(
                 self.settings, image_guidance_scale=request.image_guidance_scale
             )
-        count = self.settings.photos_per_edit or len(request.photos)
+        edit = partial(self.editor, seed=request.seed, instruction=request.edit.instruction)
         try:
-            return self.editor(request.images, request.photos[:count], request.seed, request.edit.instruction)
+            if self.editor.composes:  # after the first photo, with a plate of all of them
+                return np.concatenate([edit(image[None], request.photos) for image in request.images])
+            return edit(request.images, request.photos[: self.settings.photos_per_edit or None])
         finally:
             self.editor.edit_settings = self.settings
 

@@ -35,16 +35,13 @@ def augment(
     config = call.compose({"episodes": episodes, "seed": seed}, dataset=source, out=target)
     from sim2real_aug.augment.engine import augment as edit_store
     from sim2real_aug.augment.settings import read_config
-    from sim2real_aug.data import ReplayBuffer, load_photos
+    from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
     ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
     chosen, judge, device = read_config(config)
     loaded = load_editor(editor).to(device)
-    prompts = load_photos(photos, loaded.image_size) if photos else None
-    return edit_store(
-        source, loaded, target, chosen, photos=prompts, judge=judge, overwrite=call.overwrite
-    )
+    return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite)
 
 
 def default_output(dataset: str | Path) -> Path:

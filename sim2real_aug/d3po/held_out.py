@@ -67,9 +67,14 @@ def held_out_change(scores: Scores, base: Scores, alpha: float) -> Tensor:
     Below 0: better than the base editor on that frame. Unlike the advantages of a round, which are normalised
     by the round itself, it can be compared from round to round.
     """
-    structural = (scores.structural - base.structural) / (base.structural.std(unbiased=False) + EPSILON)
-    semantic = (scores.semantic - base.semantic) / (base.semantic.std(unbiased=False) + EPSILON)
+    structural = (scores.structural - base.structural) / _spread(base.structural)
+    semantic = (scores.semantic - base.semantic) / _spread(base.semantic)
     return structural + alpha * semantic
+
+
+def _spread(scores: Tensor) -> Tensor:
+    """The standard deviation of scores (M, 1); of one frame, which has none, its score."""
+    return (scores.std(unbiased=False) if len(scores) > 1 else scores.abs().mean()) + EPSILON
 
 
 def held_out_metrics(task: Task, held: HeldOut, base: HeldOut) -> dict[str, float]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.data.geometry import FrameGeometry
-from sim2real_aug.data.regions import REGIONS, object_phrase, region_of
+from sim2real_aug.data.regions import REGIONS, is_region, object_phrase, region_of
 from sim2real_aug.editor.composition import Composer
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
 from sim2real_aug.judges.photo_check import is_shown
@@ -124,23 +124,18 @@ class JudgedScores:
 
     @torch.no_grad()
     def __call__(self, conditions: Conditions, edits: Tensor) -> Scores:
-        """See Scorer. Against several photos D is the mean over them."""
+        """See Scorer."""
         exact, source = conditions.geometry, conditions.source
         depth = self.judge.depth(source) if exact is None else exact.depth
         edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
         source_masks = torch.stack([source_mask(self.judge, conditions, phrase) for phrase in self.regions])
         outside = outside_distance(source, edits, inside=source_masks.any(0))
-        distances = []
-        for photos, given in zip(conditions.photos.unbind(1), conditions.photo_masks.unbind(1), strict=True):
-            keys, first, place = _distinct(photos, given)
-            photos, given = photos[first], given[first]
-            read = partial(self._read_masks, photos, given)
-            photo_masks = torch.stack(_remembered(self.readings.masks, keys, read), dim=1)
-            distances.append(
-                region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, self.readings)
-            )
-        semantic = torch.stack(distances).mean(0)
-        return Scores(structural_score(depth, edit_depth), semantic + self.lambda_outside * outside)
+        keys, first, place = _distinct(conditions.photos, conditions.photo_masks)
+        photos, given = (part.flatten(0, 1)[first] for part in (conditions.photos, conditions.photo_masks))
+        read = partial(self._read_masks, photos, given)
+        photo_masks = torch.stack(_remembered(self.readings.masks, keys, read), dim=1)
+        distance = region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, self.readings)
+        return Scores(structural_score(depth, edit_depth), distance + self.lambda_outside * outside)
 
     def _read_masks(self, photos: Tensor, given: Tensor, rows: slice) -> Tensor:
         """As `_photo_masks`, of some of the photos, photo by photo: (C, R, H, W)."""
@@ -154,7 +149,7 @@ class JudgedScores:
         for phrase in self.regions:
             found = self.judge.segment(photos, phrase)
             if phrase == thing:
-                found = found & is_shown(found)[:, None, None]
+                found = found & is_shown(found, phrase)[:, None, None]
             masks.append(torch.where(outlined, given if phrase == thing else found & ~given, found))
         return torch.stack(masks)
 
@@ -178,17 +173,18 @@ def _content(photo: Tensor, mask: Tensor) -> str:
 
 
 def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]:
-    """The U that differ among photos (C, 3, H, W) with masks (C, H, W): their keys, (U,) where each comes first, and
-    (C,) which of the U each is."""
-    each = [_content(*pair) for pair in zip(photos, masks, strict=True)]
-    keys, first, place = np.unique(each, return_index=True, return_inverse=True)
-    return keys.tolist(), *(torch.from_numpy(part).to(photos.device) for part in (first, place))
+    """The U that differ among photos (C, n, 3, H, W) with masks (C, n, H, W): their keys, (U,) where each comes first
+    in (C * n), and (C, n) which of the U each is."""
+    pairs = zip(photos.flatten(0, 1), masks.flatten(0, 1), strict=True)
+    keys, first, place = np.unique([_content(*pair) for pair in pairs], return_index=True, return_inverse=True)
+    first, place = (torch.from_numpy(part).to(photos.device) for part in (first, place))
+    return keys.tolist(), first, place.unflatten(0, photos.shape[:2])
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
-    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known."""
+    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known and knows the phrase."""
     exact = conditions.geometry
-    return judge.segment(conditions.source, phrase) if exact is None else exact.mask(phrase)
+    return exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)
 
 
 def structural_score(source_depth: Tensor, edit_depth: Tensor) -> Tensor:
@@ -211,35 +207,37 @@ def region_distance(
     judge: EmbeddingJudge, photos: Tensor, edits: Tensor, source_masks: Tensor, photo_masks: Tensor, place: Tensor,
     keys: list[str] | None = None, known: PhotoReadings | None = None,
 ) -> Tensor:  # fmt: skip
-    """D averaged over the regions that are found both in the source and in the visual prompt: (C, K).
+    """D averaged over the regions that are found both in the source and in the visual prompt, and over photos: (C, K).
 
-    photos (U, 3, H, W), the conditions' are photos[place], place (C,); edits (C, K, 3, H, W), source_masks
+    photos (U, 3, H, W), the conditions' are photos[place], place (C, n); edits (C, K, 3, H, W), source_masks
     (R, C, H, W), photo_masks (R, U, H, W). The edit is masked where the SOURCE has the region, so that moving it
     costs. Where no region is found in both, the whole frames are compared. known: embeddings of the photos that were
     read before, by `keys` (U,), what tells photos apart.
     """
     keys, known = keys or [str(index) for index in range(len(photos))], known or PhotoReadings()
-    found = source_masks.flatten(2).any(-1) & photo_masks.flatten(2).any(-1)[:, place]
+    found = source_masks.flatten(2).any(-1)[..., None] & photo_masks.flatten(2).any(-1)[:, place]
     found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
-    whole = torch.ones_like(source_masks[:1]), torch.ones_like(photo_masks[:1])
-    total = edits.new_zeros(edits.shape[:2])
-    source_masks, photo_masks = torch.cat([source_masks, whole[0]]), torch.cat([photo_masks, whole[1]])
-    for region, (rows, m_og, m_sty) in enumerate(zip(found, source_masks, photo_masks, strict=True)):
-        if rows.any():
-            used, mine = place[rows].unique(return_inverse=True)
-            read = partial(_embed_some, judge, photos[used], m_sty[used])
-            regions_of = [(region, keys[photo]) for photo in used.tolist()]
-            seen = torch.stack(_remembered(known.embeddings, regions_of, read))[mine]
-            total[rows] += _masked_distance(judge, edits[rows], m_og[rows], seen)
-    return total / found.sum(0)[:, None]
+    source_masks, photo_masks = (
+        torch.cat([masks, torch.ones_like(masks[:1])]) for masks in (source_masks, photo_masks)
+    )
+    total = edits.new_zeros(*place.shape, edits.shape[1])  # (C, n, K)
+    for region, (pairs, m_og, m_sty) in enumerate(zip(found, source_masks, photo_masks, strict=True)):
+        rows = pairs.any(1)
+        if not rows.any():
+            continue
+        used, mine = place[pairs].unique(return_inverse=True)
+        read = partial(_embed_some, judge, photos[used], m_sty[used])
+        seen = torch.stack(_remembered(known.embeddings, [(region, keys[photo]) for photo in used.tolist()], read))
+        edited = _embed_edits(judge, edits[rows], m_og[rows])[(rows.cumsum(0) - 1)[pairs.nonzero()[:, 0]]]
+        total[pairs] += 1 - F.cosine_similarity(edited, seen[mine][:, None], dim=-1)
+    return (total / found.sum(0)[..., None]).mean(1)
 
 
 def _embed_some(judge: EmbeddingJudge, photos: Tensor, masks: Tensor, rows: slice) -> Tensor:
     return judge.embed(photos[rows], masks[rows])
 
 
-def _masked_distance(judge: EmbeddingJudge, edits: Tensor, m_og: Tensor, seen: Tensor) -> Tensor:
-    """(C, K) of edits (C, K, 3, H, W) and the embeddings (C, D) of the visual prompts' regions."""
+def _embed_edits(judge: EmbeddingJudge, edits: Tensor, masks: Tensor) -> Tensor:
+    """(C, K, D) of edits (C, K, 3, H, W), each within its condition's mask (C, H, W)."""
     group = edits.shape[1]
-    edited = judge.embed(edits.flatten(0, 1), m_og.repeat_interleave(group, 0)).unflatten(0, (-1, group))
-    return 1 - F.cosine_similarity(edited, seen[:, None], dim=-1)
+    return judge.embed(edits.flatten(0, 1), masks.repeat_interleave(group, 0)).unflatten(0, (-1, group))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
 from sim2real_aug.d3po.choice import choose, is_hacked
 from sim2real_aug.d3po.held_out import draw_grid, edit_held_out, held_out_metrics
-from sim2real_aug.d3po.inputs import check_photos, open_dataset, open_photos, photo_composer, training_images
+from sim2real_aug.d3po.inputs import checked_composer, open_photos, simulated_dataset, training_images
 from sim2real_aug.d3po.learner import Learner, averaged, make_learner
 from sim2real_aug.d3po.preferences import rank_pairs, total_score
 from sim2real_aug.d3po.processes import (
@@ -44,8 +45,7 @@ from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard
-from sim2real_aug.data.geometry import find_geometry
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
 from sim2real_aug.editor.editor import Editor
@@ -75,16 +75,18 @@ def train_editor(
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
     store = None if dataset is None else ReplayBuffer.open(dataset)
-    if store is not None:
-        find_geometry(store, config.frame_geometry)
-        if config.target is not None:
-            store.array("state")
+    if store is not None and config.target is not None:
+        store.array("state")
     require_work(conditions_per_round=settings.conditions_per_round)
     editor = make(config.editor).to(device)
-    photo_set = open_photos(photos, editor)
+    photo_set = open_photos(photos, editor, 1.0 if store is None else frame_ratio(store, "img"))
     judge = open_judge(config.judge, device)
     guard = open_guard(config, judge, settings, device)
-    check_photos(photo_set, judge, settings.regions, device)
+    read = partial(
+        training_images, photos=photo_set, size=editor.image_size, settings=settings, redraw=config.frame_geometry,
+        composer=checked_composer(editor, photo_set, judge, settings.regions),
+    )  # fmt: skip
+    images = None if store is None else read(store)
     hashes = {
         "editor_hash": weights_hash(editor.components),
         "judge_hash": judge_hash(judge),
@@ -99,12 +101,10 @@ def train_editor(
         if finished is not None:
             say(f"{run.path} is finished; --overwrite starts again")
             return finished
-        buffer = open_dataset(dataset, config.simulate, run.path)
-    composer = photo_composer(editor, photo_set, judge)
-    images = training_images(buffer, photo_set, editor.image_size, settings, config.frame_geometry, composer)
+        buffer = simulated_dataset(config.simulate, run.path) if store is None else store
+    images = read(buffer) if images is None else images
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
     targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
-    require_work(held_out_frames=len(images.held_out))
     with memory_advice(BATCH_SIZE, settings.batch_size, least=settings.trajectories_per_condition):
         return train(Task(editor, scorer, images, settings, guard, targets), run)
 

@@ -37,9 +37,9 @@ class FrameGeometry:
         """From depth in any unit."""
         return cls(labels, relative_depth(depth, labels))
 
-    def resized(self, size: int, crop: bool = False) -> FrameGeometry:
-        """At size x size, each pixel that of the nearest centre; `crop` takes the central square first."""
-        return FrameGeometry(*(_nearest(values, size, crop) for values in (self.labels, self.depth)))
+    def resized(self, size: int) -> FrameGeometry:
+        """At size x size, each pixel that of the nearest centre."""
+        return FrameGeometry(*(_nearest(values, size) for values in (self.labels, self.depth)))
 
 
 GeometryReader = Callable[[NDArray[np.int64]], FrameGeometry]  # frame numbers (n,) -> n frames' geometry
@@ -97,12 +97,9 @@ def stored_geometry(buffer: ReplayBuffer) -> GeometryReader | None:
     return read
 
 
-def _nearest(values: NDArray[Any], size: int, crop: bool) -> NDArray[Any]:
+def _nearest(values: NDArray[Any], size: int) -> NDArray[Any]:
     height, width = values.shape[1:]
-    tall, wide = (min(height, width),) * 2 if crop else (height, width)
-    rows = (height - tall) // 2 + _centres(tall, size)
-    columns = (width - wide) // 2 + _centres(wide, size)
-    return values[:, rows[:, None], columns]
+    return values[:, _centres(height, size)[:, None], _centres(width, size)]
 
 
 def _centres(length: int, size: int) -> NDArray[np.intp]:

@@ -1,7 +1,8 @@
 """Photos of the real bench, brought to the editor's square size.
 
 Legend: P photos, S pixels a side. A photo with four workspace corners in `photos.yaml` is rectified to the
-simulator's top-down view; any other is cropped to its central square. `photos.yaml`:
+simulator's top-down view; any other is cropped to the shape of the frames that it is to go with, a square as a rule,
+and squeezed as they are. `photos.yaml`:
 
     corners: [[x, y], [x, y], [x, y], [x, y]]   # of every photo: a fixed camera
     photos:
@@ -77,16 +78,22 @@ def as_photo_set(photos: PhotoSet | NDArray[np.uint8]) -> PhotoSet:
     return PhotoSet(images, tuple(f"photo-{index}" for index in range(len(images))))
 
 
-def write_photos(photos: PhotoSet, folder: Path) -> None:
-    """Keep photos beside what takes after them: 000.png, ..., 000.mask.png where there is a mask, and their names."""
+def write_photos(photos: PhotoSet | None, folder: Path) -> None:
+    """Keep photos beside what takes after them: 000.png, ..., 000.mask.png where there is a mask, and their names.
+
+    Those that were kept there before are removed.
+    """
+    for old in folder.glob("*.png"):
+        old.unlink()
+    (folder / NAMES).unlink(missing_ok=True)
+    if photos is None:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     stems = [f"{index:03d}" for index in range(len(photos))]
     for stem, image, mask in zip(stems, photos.images, photos.mask_of_each, strict=True):
         Image.fromarray(image).save(folder / f"{stem}.png")
-        mask_file = folder / f"{stem}{MASK_SUFFIX}"
-        mask_file.unlink(missing_ok=True)
         if mask.any():
-            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(mask_file)
+            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / f"{stem}{MASK_SUFFIX}")
     (folder / NAMES).write_text(json.dumps(dict(zip(stems, photos.names, strict=True)), indent=2) + "\n")
 
 
@@ -111,8 +118,10 @@ def read_photos(folder: Path) -> PhotoSet | None:
     return PhotoSet(np.stack(images), tuple(names), masks or None)
 
 
-def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
+def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> PhotoSet:
     """All photos directly in `folder`, at size x size.
+
+    ratio: width / height of the frames that take after them, which are brought to size x size too.
 
     Says when photos are cropped, and when there is but one. Raises BadInput for a missing or empty folder, an
     unreadable photo or mask, a mask without white, and wrong corners.
@@ -129,16 +138,18 @@ def load_photos(folder: str | Path, size: int = 96) -> PhotoSet:
     images, masks, cropped = [], {}, []
     for file in files:
         picture = read_photo(file)
-        if picture.shape[0] != picture.shape[1] and file.name not in corners:
+        if _central(picture, ratio).shape != picture.shape and file.name not in corners:
             cropped.append(file.name)
-        images.append(to_square(picture, size, corners.get(file.name)))
+        images.append(to_square(picture, size, corners.get(file.name), ratio))
         mask_file = file.with_name(file.stem + MASK_SUFFIX)
         if mask_file.exists():
-            masks[file.name] = _square_mask(mask_file, picture.shape[:2], size, corners.get(file.name))
+            masks[file.name] = _square_mask(mask_file, picture.shape[:2], size, corners.get(file.name), ratio)
     if cropped:
+        shape = "square" if ratio == 1 else "as wide for their height as the frames are"
         say(
-            f"{root}: {len(cropped)} of {len(files)} photos are not square ({cropped[0]}{', ...' * (len(cropped) > 1)})"
-            ": their central square is used; four corners in photos.yaml rectify them instead"
+            f"{root}: {len(cropped)} of {len(files)} photos are not {shape} "
+            f"({cropped[0]}{', ...' * (len(cropped) > 1)}): their middle is used; four corners in photos.yaml "
+            "rectify them instead"
         )
     if len(files) == 1:
         say(f"{root} holds one photo: every edit takes after it; more would show the bench in other states")
@@ -172,14 +183,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_square(image: NDArray[np.uint8], size: int, corners: Corners | None = None) -> NDArray[np.uint8]:
-    """(h, w, C) or (h, w) uint8 → size x size: rectified by `corners` (4, 2), else the central square."""
+def to_square(
+    image: NDArray[np.uint8], size: int, corners: Corners | None = None, ratio: float = 1.0
+) -> NDArray[np.uint8]:
+    """(h, w, C) or (h, w) uint8 → size x size: rectified by `corners` (4, 2), else its middle of width / height
+    `ratio`, squeezed."""
     if corners is not None:
         return _rectify(image, size, corners)
+    return _resize(_central(image, ratio), size)
+
+
+def _central(image: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    """The largest middle of (h, w, ...) that is `ratio` times as wide as high, to the pixel."""
     height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return _resize(image[top : top + side, left : left + side], size)
+    tall, wide = min(height, round(width / ratio)), min(width, round(height * ratio))
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return image[top : top + tall, left : left + wide]
 
 
 def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -202,7 +221,7 @@ def _rectify(image: NDArray[np.uint8], size: int, corners: Corners) -> NDArray[n
 
 
 def _square_mask(
-    file: Path, photo_shape: tuple[int, ...], size: int, corners: Corners | None
+    file: Path, photo_shape: tuple[int, ...], size: int, corners: Corners | None, ratio: float
 ) -> NDArray[np.bool_]:
     mask = read_photo(file).max(axis=-1)
     if mask.shape != photo_shape:
@@ -210,7 +229,7 @@ def _square_mask(
             f"mask {file} is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
             f"{photo_shape[1]}x{photo_shape[0]}; they must be equal"
         )
-    square = to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners) > 127
+    square = to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners, ratio) > 127
     if not square.any():
         where = "in the part of it that is used" if (mask > 127).any() else "at all"
         raise BadInput(f"mask {file} has no white {where}; white marks the object: mend or remove the mask")

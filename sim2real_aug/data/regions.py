@@ -30,12 +30,22 @@ def region_of(phrase: str) -> str:
     raise unknown_name("phrase for a region", phrase, [p for group in PHRASES.values() for p in group])
 
 
-def object_phrase(phrases: Sequence[str]) -> str:
-    """The phrase that means the object, which a photo must show and whose outline a user may give.
+def object_phrase(phrases: Sequence[str]) -> str | None:
+    """The phrase that means the object, whose outline a user may give.
 
-    The one that names the block; where none does, the first.
+    The one that names the block, else the first that means none of the regions; None where all mean others.
     """
-    return next((phrase for phrase in phrases if _words(phrase) in PHRASES["block"]), phrases[0])
+    free = (phrase for phrase in phrases if not is_region(phrase))
+    return next((phrase for phrase in phrases if is_block(phrase)), next(free, None))
+
+
+def is_region(phrase: str) -> bool:
+    """Whether exact labels know what the phrase means; a judge may know more."""
+    return any(_words(phrase) in phrases for phrases in PHRASES.values())
+
+
+def is_block(phrase: str) -> bool:
+    return _words(phrase) in PHRASES["block"]
 
 
 def _words(phrase: str) -> str:

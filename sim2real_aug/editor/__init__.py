@@ -27,7 +27,9 @@ def editor_folder(path: str | Path | None) -> Path:
     """The checkpoint's folder that `load_editor` loads. Raises BadInput for a run that has not finished."""
     from sim2real_aug.errors import BadInput
 
-    folder = Path(path) if path is not None else SHIPPED_EDITOR
+    folder = Path(path).expanduser() if path is not None else SHIPPED_EDITOR
+    if not folder.is_dir():
+        raise BadInput(f"{folder} does not exist; give a run of train-editor or a checkpoint's folder")
     if (folder / "config.yaml").is_file() and not (folder / "model_index.json").is_file():
         if not (folder / "editor").is_dir():
             raise BadInput(

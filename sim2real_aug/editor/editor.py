@@ -291,23 +291,23 @@ class Editor(DiffusionPipeline):
 
     @torch.no_grad()
     def __call__(
-        self, frames: NDArray[np.uint8], photos: NDArray[np.uint8] | None = None, seed: int = 0,
+        self, frames: NDArray[np.uint8], photos: PhotoSet | NDArray[np.uint8] | None = None, seed: int = 0,
         instruction: str | None = None,
     ) -> NDArray[np.uint8]:  # fmt: skip
-        """Edit frames (B, H, W, 3) by photos (P, any size, 3) in turn, or by the editor's own photos.
+        """Edit frames (B, H, W, 3) by photos (P, any size, 3) in turn, or by the editor's own photos and their masks.
 
         Frames whose sides are no multiples of `size_multiple` are edited at the nearest size that is and come back
         at their own. All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
         """
-        photos = self.photos if photos is None else photos
+        photos = self.photo_set if photos is None else photos
         if photos is None:
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
         size = self.nearest_size(*frames.shape[1:3])
         chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
-        prompts = resized(to_images(photos, self.device), size)
+        prompts, masks = photo_tensors(as_photo_set(photos), size, self.device)
         numbers = torch.from_numpy(chosen).to(self.device)
         source = resized(to_images(frames, self.device), size)
-        composer = composer_for(self, prompts)
+        composer = composer_for(self, prompts, masks)
         style = prompts[numbers] if composer is None else composer(numbers, source)
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
@@ -319,8 +319,7 @@ class Editor(DiffusionPipeline):
         with quiet():
             super().save_pretrained(str(save_directory), **options)
         write_classes(Path(save_directory))
-        if self.photo_set is not None:
-            write_photos(self.photo_set, Path(save_directory) / "photos")
+        write_photos(self.photo_set, Path(save_directory) / "photos")
 
     @classmethod
     def load_config(cls, *path: Any, **options: Any) -> Any:
@@ -353,6 +352,12 @@ def to_frames(images: Tensor) -> NDArray[np.uint8]:
     """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8, rounded."""
     scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def photo_tensors(photos: PhotoSet, size: int | tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images (P, 3, H, W) in [0, 1] and masks (P, H, W), all False where there is none, at `size` and on `device`."""
+    masks = torch.from_numpy(photos.mask_of_each)[:, None].float()
+    return resized(to_images(photos.images, device), size), (resized(masks, size)[:, 0] > 0.5).to(device)
 
 
 def resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:

@@ -61,6 +61,8 @@ class CompactJudge(ModelMixin, ConfigMixin):
 
     def _read_once(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read`, remembered for the last few batches: a scorer asks for depth and for region after region."""
+        if images.is_inference():  # such tensors do not count their versions
+            return self.read(images)
         for seen, version, readings in self._remembered:
             same = seen.data_ptr() == images.data_ptr() and seen.stride() == images.stride()
             if same and seen.shape == images.shape and version == images._version:
@@ -127,7 +129,9 @@ def _masked_moments(features: Tensor, weight: Tensor) -> list[Tensor]:
 
 def load_compact_judge(path: str | Path) -> CompactJudge:
     """Load a folder that `CompactJudge.save_pretrained` wrote. Raises BadInput for anything else."""
-    folder = Path(path)
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"{folder} does not exist; give the folder of a compact judge")
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} is not a compact judge: it has no config.json")
     judge: CompactJudge = load_network(CompactJudge, folder)

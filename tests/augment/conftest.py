@@ -53,12 +53,13 @@ def write_store(
     size: int | tuple[int, int] = SIZE,
     zarr_format: int = 2,
     lengths: tuple[int, ...] = LENGTHS,
+    chunk_frames: int = CHUNK,
 ) -> Path:
     """A store of random frames with an all-zero array and one that no one expects."""
     rng = np.random.default_rng(0)
     height, width = (size, size) if isinstance(size, int) else size
     with ReplayBufferWriter.create(
-        path, zarr_format, chunk_frames=CHUNK, attrs={"made": "by a test"}
+        path, zarr_format, chunk_frames=chunk_frames, attrs={"made": "by a test"}
     ) as writer:
         for n in lengths:
             writer.append_episode(

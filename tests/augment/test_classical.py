@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sim2real_aug.augment.classical import (
     CLASSICAL,
@@ -16,6 +17,7 @@ from sim2real_aug.augment.classical import (
 )
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.editor.editor import to_frames
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
 
@@ -114,6 +116,15 @@ def test_as_an_editor_it_gives_the_transfers_own_frames(tmp_path) -> None:
     assert after.read("edit_ok").all()
     with pytest.raises(BadInput, match=r"unknown colour transfer 'reinhart'. Did you mean 'reinhard'"):
         TransferEditor("reinhart", photos)
+
+
+def test_a_transfer_takes_after_each_frames_own_photos() -> None:
+    source, own = torch.from_numpy(RNG.random((2, 2, 3, 8, 8), np.float32))
+    editor, own = TransferEditor("reinhard", to_frames(own)), own[:, None]
+    together = editor.edit(source, own)
+    alone = torch.cat([editor.edit(source[i : i + 1], own[i : i + 1]) for i in range(2)])
+    assert torch.equal(together, alone)
+    assert not torch.equal(together, editor.edit(source, own[:1].expand_as(own)))
 
 
 def test_composed_prompts_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -64,6 +64,17 @@ def test_only_the_images_change(store: Path, editor: Editor, tmp_path: Path) -> 
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["out.zarr", "source.zarr"]
 
 
+def test_small_chunks_share_a_pass(editor: Editor, tmp_path: Path, monkeypatch: Any) -> None:
+    path, sizes, edit = write_store(tmp_path / "single.zarr", chunk_frames=1), list[int](), editor.edit
+    monkeypatch.setattr(editor, "edit", lambda source, *rest: sizes.append(len(source)) or edit(source, *rest))
+    summary = augment(path, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=8))
+    assert (sizes, summary["frames_edited"]) == ([8, 8, 8], 21)
+    (tmp_path / "out.zarr").rename(tmp_path / "out.zarr.partial")
+    (tmp_path / "out.zarr.partial/data/img/9.0.0.0").unlink()
+    again = augment(path, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=8))
+    assert (sizes[3:], again["frames_edited_now"]) == ([8], 8), "the pass that lacks a frame"
+
+
 def test_attributes_say_how_it_was_made(store: Path, editor: Editor, tmp_path: Path) -> None:
     augment(store, editor, tmp_path / "out.zarr", AugmentSettings(seed=5))
     attrs = ReplayBuffer.open(tmp_path / "out.zarr").attrs
@@ -342,7 +353,7 @@ def test_memory_that_ends_is_one_line_with_the_batch_size_to_try(
 
     edit, out = editor.edit, tmp_path / "out.zarr"
     monkeypatch.setattr(editor, "edit", full)
-    for size, used, tried in ((4, 4, 2), (64, CHUNK, CHUNK // 2)):  # a pass holds no more than a chunk
+    for size, used, tried in ((4, 4, 2), (64, 3 * CHUNK, 12)):  # no more than the store's 21 frames, in chunks
         with pytest.raises(Fault, match=f"with batch_size={used}; try batch_size={tried} --overwrite "):
             augment(store, editor, out, AugmentSettings(batch_size=size), overwrite=True)
     monkeypatch.setattr(editor, "edit", edit)

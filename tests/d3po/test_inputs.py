@@ -6,20 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 
 from sim2real_aug.d3po.held_out import edit_held_out
-from sim2real_aug.d3po.inputs import check_photos, training_images
+from sim2real_aug.d3po.inputs import checked_composer, training_images
 from sim2real_aug.d3po.rollouts import Task, draw_conditions, sample_rollout
 from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data import ReplayBufferWriter
 from sim2real_aug.data.geometry import FrameGeometry
-from sim2real_aug.data.photos import PhotoSet
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.photos import PhotoSet, load_photos
+from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 
-from ..tiny_editor import SIZE
+from ..tiny_editor import SIZE, build_editor
 
 MakeTask = Callable[..., Task]
 
@@ -45,6 +46,24 @@ def test_geometry_is_that_of_the_frames(tmp_path: Path, exact: bool) -> None:
     assert block[2] > block[0] + 10, "the block is bluish grey"
 
 
+def test_wide_frames_are_squeezed_as_photos_of_their_shape_are(tmp_path: Path) -> None:
+    """A stripe on the left edge: a central square would cut it off one of the two, or off both."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[:, :6] = 255
+    with ReplayBufferWriter.create(tmp_path / "wide.zarr") as writer:
+        for _ in range(2):
+            writer.append_episode({"img": np.stack([frame] * 3), "state": np.zeros((3, 5), np.float32)})
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.kron(frame, np.ones((4, 4, 1), np.uint8))).save(tmp_path / "photos" / "a.png")
+    buffer = ReplayBuffer.open(tmp_path / "wide.zarr")
+    photos = load_photos(tmp_path / "photos", 16, frame_ratio(buffer, "img"))
+    read = training_images(buffer, photos, 16, D3POSettings(held_out_frames=2)).read
+    expected = np.zeros((16, 16, 3), np.uint8)
+    expected[:, :2] = 255
+    np.testing.assert_array_equal(read(np.array([0]))[0], expected)
+    np.testing.assert_array_equal(photos.images[0], expected)
+
+
 def test_without_a_way_to_know_it_is_left_to_the_judge(tmp_path: Path) -> None:
     simulate(tmp_path / "s.zarr", SimulateSettings(episodes=2, max_steps=3, workers=1, size=32))
     buffer = ReplayBuffer.open(tmp_path / "s.zarr")
@@ -52,11 +71,11 @@ def test_without_a_way_to_know_it_is_left_to_the_judge(tmp_path: Path) -> None:
 
 
 def test_photos_of_nothing_are_refused_by_the_shipped_judge() -> None:
-    regions = D3POSettings().regions
+    regions, editor = D3POSettings().regions, build_editor()
     with pytest.raises(BadInput, match=r"no 'block' in any of the photos: 90\.png, 200\.png"):
-        check_photos(photo_set(90, 200), load_judge(), regions, torch.device("cpu"))
+        checked_composer(editor, photo_set(90, 200), load_judge(), regions)
     with pytest.raises(BadInput, match="unknown phrase for a region 'mug'"):
-        check_photos(photo_set(90), load_judge(), [*regions, "mug"], torch.device("cpu"))
+        checked_composer(editor, photo_set(90), load_judge(), [*regions, "mug"])
 
 
 @pytest.mark.parametrize(("asked", "count"), [(1, 1), (0, 2)])

@@ -72,7 +72,7 @@ def test_region_distance_reads_the_edit_not_the_source() -> None:
     photo = plain(1, 0, 0)[None]
     edits = torch.stack([plain(1, 0, 0), plain(0, 1, 0), plain(1, 1, 0)])[None]
     everywhere = torch.ones(1, 1, 2, 2, dtype=torch.bool)
-    distance = region_distance(ChannelJudge(), photo, edits, everywhere, everywhere, torch.tensor([0]))
+    distance = region_distance(ChannelJudge(), photo, edits, everywhere, everywhere, torch.tensor([[0]]))
     torch.testing.assert_close(distance, torch.tensor([[0.0, 1.0, 1 - 0.5**0.5]]))
 
 
@@ -83,16 +83,16 @@ def test_region_distance_averages_over_regions_found_in_both() -> None:
     none = torch.zeros_like(top)
     judge = ChannelJudge()
     source_masks, photo_masks = torch.stack([top, ~top]), torch.stack([top, ~top])
-    both = region_distance(judge, photo, edits, source_masks, photo_masks, torch.tensor([0]))
+    both = region_distance(judge, photo, edits, source_masks, photo_masks, torch.tensor([[0]]))
     assert both.item() == pytest.approx(0.5), "1 for the top, 0 for the bottom"
-    only_top = region_distance(judge, photo, edits, source_masks, torch.stack([top, none]), torch.tensor([0]))
+    only_top = region_distance(judge, photo, edits, source_masks, torch.stack([top, none]), torch.tensor([[0]]))
     assert only_top.item() == pytest.approx(1.0), "a region that the photo lacks does not count"
 
 
 def test_without_a_common_region_whole_frames_are_compared() -> None:
     photo, edits = plain(1, 0, 0)[None], torch.stack([plain(1, 0, 0), plain(0, 0, 1)])[None]
     none = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
-    distance = region_distance(ChannelJudge(), photo, edits, none, none, torch.tensor([0]))
+    distance = region_distance(ChannelJudge(), photo, edits, none, none, torch.tensor([[0]]))
     torch.testing.assert_close(distance, torch.tensor([[0.0, 1.0]]))
 
 
@@ -100,9 +100,9 @@ def test_conditions_do_not_mix() -> None:
     photos = torch.stack([plain(1, 0, 0), plain(0, 1, 0)])
     edits = torch.stack([photos, photos])  # each condition: a red and a green edit
     everywhere = torch.ones(1, 2, 2, 2, dtype=torch.bool)
-    distance = region_distance(ChannelJudge(), photos, edits, everywhere, everywhere, torch.tensor([0, 1]))
+    distance = region_distance(ChannelJudge(), photos, edits, everywhere, everywhere, torch.tensor([[0], [1]]))
     torch.testing.assert_close(distance, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
-    crossed = region_distance(ChannelJudge(), photos, edits, everywhere, everywhere, torch.tensor([1, 0]))
+    crossed = region_distance(ChannelJudge(), photos, edits, everywhere, everywhere, torch.tensor([[1], [0]]))
     torch.testing.assert_close(crossed, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
 
 

@@ -103,6 +103,19 @@ def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: P
     assert (run / "summary.json").read_text() == before
 
 
+def test_a_store_that_cannot_be_used_leaves_the_run_that_was_to_be_replaced(
+    config: DictConfig, tmp_path: Path, photos: Path
+) -> None:
+    run = tmp_path / "run"
+    train_editor(config, photos=photos, out=run)
+    for frames, arrays, message in ((1, "img", "has 1 frame"), (4, "camera_0", "img")):
+        with ReplayBufferWriter.create(tmp_path / "store.zarr", overwrite=True) as writer:
+            writer.append_episode({arrays: np.zeros((frames, 16, 16, 3), np.uint8)})
+        with pytest.raises(BadInput, match=message):
+            train_editor(config, tmp_path / "store.zarr", photos, run, overwrite=True)
+        assert (run / "summary.json").is_file()
+
+
 def test_the_specialist_keeps_the_photos_with_names_and_masks(
     config: DictConfig, tmp_path: Path, photos: Path
 ) -> None:

@@ -219,6 +219,11 @@ def test_held_out_change_by_hand() -> None:
     torch.testing.assert_close(held_out_change(better, base, alpha=1.0), torch.full((2, 1), -0.5))
 
 
+def test_the_change_of_one_held_out_frame_is_in_its_own_scores() -> None:
+    base, better = (Scores(torch.tensor([[s]]), torch.tensor([[1.0]])) for s in (0.2, 0.1))
+    assert held_out_change(better, base, alpha=1.0).item() == pytest.approx(-0.5)
+
+
 def test_held_out_frames_come_from_episodes_that_are_not_trained_on() -> None:
     ends = np.cumsum(np.full(20, 7))
     train_frames, held = split_frames(ends, 5, seed=0)

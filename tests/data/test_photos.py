@@ -239,7 +239,7 @@ def test_what_is_done_to_photos_is_said_once(tmp_path: Path, capsys: pytest.Capt
     assert load_photos(tmp_path, 8).images.shape == (3, 8, 8, 3)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "2 of 3 photos are not square (a.png, ...): their central square is used" in said
+    assert "2 of 3 photos are not square (a.png, ...): their middle is used" in said
     (tmp_path / "photos.yaml").write_text("corners: [[0, 0], [20, 0], [20, 20], [0, 20]]")
     load_photos(tmp_path, 8)
     assert not capsys.readouterr().err, "rectified photos are not cropped"

@@ -10,7 +10,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.composition import BLOCK, PUSHER, TABLE, composer_for, label_regions, take_apart
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
@@ -133,7 +135,10 @@ def test_a_composer_reads_sources_whose_regions_are_not_known(known: bool) -> No
     composer = composer_for(Composing(), photos, segmenter=Thresholds())
     assert composer is not None
     source = picture(wanted[0])[None]
+    if known:  # the labels count, not what the source looks like
+        wanted = layout(4, 20)[None]
     prompts = composer(torch.tensor([[0, 2]]), source, wanted if known else None)
+    source = picture(wanted[0])[None]
     torch.testing.assert_close(prompts, source[:, None].repeat(1, 2, 1, 1, 1))
 
 
@@ -161,6 +166,22 @@ def test_a_prompt_of_the_shipped_judge_has_the_sources_layout() -> None:
     assert composer is not None
     prompt = composer(torch.zeros(1, 1, dtype=torch.long), source)[:, 0]
     assert (prompt - source).abs().mean() < 0.01
+
+
+def test_an_editors_own_photos_count_with_their_masks() -> None:
+    """The owner says of all photos that a patch of the table is the block."""
+    renderer, editor = make_renderer("flat"), load_editor()
+    states = [np.array(s, float) for s in ([60, 60, 130, 380, 1.0], [450, 80, 380, 400, 2.5], [80, 450, 390, 130, 4])]
+    photos = np.stack([renderer.render(state, 96).image for state in states])
+    patch = np.zeros((96, 96), bool)
+    patch[2:10, 30:60] = True
+    drawn = renderer.render(np.array([300.0, 120.0, 150.0, 150.0, 0.3]), 96)
+    block = drawn.masks["block"]
+    means = []
+    for masks in (None, {name: patch for name in "abc"}):
+        editor.photo_set = PhotoSet(photos, tuple("abc"), masks)
+        means.append(editor(drawn.image[None])[0][block].mean())
+    assert means[1] > means[0] + 40, "white as the table"
 
 
 def composing_editor() -> Editor:

@@ -55,3 +55,12 @@ def test_the_editors_own_setting_is_used_and_kept(tmp_path: Path) -> None:
     assert (together != editor(frames, PHOTOS)).any()
     with pytest.raises(BadInput, match="photos_per_edit must be at least 1, or 0 for all photos; got -1"):
         EditSettings(photos_per_edit=-1)
+
+
+def test_saving_anew_keeps_no_photo_of_before(tmp_path: Path) -> None:
+    editor = build_editor()
+    for photos in (PHOTOS, PHOTOS[:1], None):
+        editor.photos = photos
+        editor.save_pretrained(tmp_path)
+        found = Editor.from_pretrained(tmp_path).photos
+        np.testing.assert_array_equal(found, photos)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +15,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("checkpoints")
     for name in ("depth_anything", "grounding_dino", "sam2", "dinov2", "clip"):
-        getattr(tiny, f"save_{name}")(root / name)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            getattr(tiny, f"save_{name}")(root / name)
     return root

@@ -68,11 +68,18 @@ def test_phrases() -> None:
         region_of("car")
 
 
+def test_inference_mode(judge: CompactJudge, images: torch.Tensor) -> None:
+    with torch.inference_mode():
+        torch.testing.assert_close(judge.depth(images.clone()), judge.depth(images))
+
+
 def test_saved_and_loaded_alike(judge: CompactJudge, images: torch.Tensor, tmp_path: Path) -> None:
     judge.save_pretrained(tmp_path / "judge")
     torch.testing.assert_close(load_judge(tmp_path / "judge").depth(images), judge.depth(images))
     with pytest.raises(BadInput, match=r"no config\.json"):
         load_judge(tmp_path)
+    with pytest.raises(BadInput, match="nowhere does not exist"):
+        load_judge(tmp_path / "nowhere")
 
 
 def test_a_side_that_does_not_halve_is_refused(judge: CompactJudge) -> None:

@@ -11,10 +11,10 @@ NAMES = ("a.jpg", "b.jpg", "c.jpg")
 
 
 class RedJudge:
-    """The block is what is red."""
+    """What is red is what it is asked for, but no table."""
 
     def segment(self, images: Tensor, phrase: str) -> Tensor:
-        return (images[:, 0] > 0.5) & (phrase == "block")
+        return (images[:, 0] > 0.5) & (phrase != "table")
 
 
 def photos(*red_pixels: int) -> tuple[Tensor, Tensor]:
@@ -38,6 +38,16 @@ def test_none_with_the_object_is_refused_unless_its_owner_outlines_it() -> None:
         require_object(RedJudge(), images, masks, NAMES, ("block",))
     masks[1, 0, 0] = True
     require_object(RedJudge(), images, masks, NAMES, ("block",))
+
+
+def test_a_pusher_may_be_small_and_an_outline_is_none_of_it() -> None:
+    one_pixel = torch.zeros(3, 3, 20, 20)
+    one_pixel[:, 0, 5, 5] = 1.0
+    masks = torch.ones(3, 20, 20, dtype=torch.bool)
+    require_object(RedJudge(), one_pixel, ~masks, NAMES, ("pusher",))
+    with pytest.raises(BadInput, match="no 'pusher' in any"):
+        require_object(RedJudge(), 0 * one_pixel, masks, NAMES, ("pusher",))
+    require_object(RedJudge(), 0 * one_pixel, masks, NAMES, ("table", "mug"))
 
 
 def test_many_names_are_cut_short() -> None:
