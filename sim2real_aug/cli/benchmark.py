@@ -39,7 +39,8 @@ def benchmark(
     Depth_out, Depth_all and L2_out say what was kept, STY_in how near a visual prompt came, others how well an edit
     fits its text. Exit code 0 also where a row or a measure failed: the summary names it.
 
-    Example: sim2real-aug benchmark sim.zarr --photos photos rows.ours.path=runs/editor
+    Example: sim2real-aug benchmark sim.zarr --photos photos
+    +rows.ours._target_=sim2real_aug.benchmark.rows.Specialist +rows.ours.path=runs/editor
     """
     config = call.compose({}, images=images, photos=photos, out=out)
     from sim2real_aug.benchmark.run import run_benchmark

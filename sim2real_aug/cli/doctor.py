@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 OPTIONAL_MODULES = {
     "pathtraced": "mitsuba",
     "teleop": "pygame",
-    "tracking": "tensorboard",
     "judges": "dreamsim",
     "test": "pytest",
 }
