@@ -10,6 +10,7 @@ from sim2real_aug.envs.rendering import make_renderer
 def test_an_edit_with_composed_prompts_depends_on_its_own_image_and_on_all_photos() -> None:
     renderer = make_renderer("flat")
     states = np.random.default_rng(0).uniform(100, 400, (5, 5))
+    states[2, 2:] = (256, 256, np.pi / 4)  # in the first photo the block hides the goal
     frames = np.stack([renderer.render(state, 96).image for state in states])
     images, photos, row = frames[:2], frames[2:], Specialist()
 
