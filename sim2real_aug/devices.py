@@ -12,6 +12,7 @@ from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput, Fault, unknown_name
 
 PRECISIONS = ("auto", "fp32", "bf16")
+AMPERE = 8  # major compute capability of the first NVIDIA GPUs whose matrix units take bfloat16
 
 
 def resolve_device(name: str) -> torch.device:
@@ -41,7 +42,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        emulated = torch.version.hip is None and torch.cuda.get_device_capability(device)[0] < AMPERE
+        return "fp32" if emulated else "bf16"
     can: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
     return "bf16" if can.get("amx_bf16") else "fp32"
 

@@ -74,8 +74,8 @@ def _cached(name: str | Path, download: Callable[..., str], failure: Exception) 
 def require_own(name: str) -> None:
     """Whether a checkpoint can be pushed as `name`, ORG/NAME, asked before there is one.
 
-    Raises BadInput for a name that the hub cannot have, where no one is logged in or the hub cannot be reached, and
-    where ORG is neither the user nor an organisation of theirs.
+    Raises BadInput for a name that the hub cannot have, where no one is logged in or the hub cannot be reached, for a
+    login that may only read, and where ORG is neither the user nor an organisation of theirs.
     """
     if name.count("/") != 1:
         raise BadInput(f"a model is pushed to the Hugging Face hub as ORG/NAME; got '{name}'")
@@ -92,6 +92,8 @@ def require_own(name: str) -> None:
         ) from error
     except Exception as error:  # of the network, whichever HTTP library huggingface_hub uses these days
         raise BadInput(f"{name} cannot be pushed to, the hub is not reached: {one_line(error)}") from error
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise BadInput(f"{name} cannot be pushed to, the login may only read: 'hf auth login' with a write token")
     owners = [user["name"], *(organisation["name"] for organisation in user.get("orgs", []))]
     if name.split("/")[0] not in owners:
         raise BadInput(f"{name} is not yours to push to: the login is of {', '.join(owners)}")

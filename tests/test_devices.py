@@ -70,14 +70,15 @@ def test_a_gpu_is_found_without_a_tensor_on_it(name: str, monkeypatch: pytest.Mo
     assert resolve_device(name) == torch.device(name)  # there is none here: a tensor would raise
 
 
-@pytest.mark.parametrize(("amx", "gpu"), [(True, False), (False, True)])
+@pytest.mark.parametrize(("amx", "gpu"), [(True, (7, 5)), (False, (9, 0))])
 def test_auto_is_bf16_where_the_hardware_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, gpu: bool
+    monkeypatch: pytest.MonkeyPatch, amx: bool, gpu: tuple[int, int]
 ) -> None:
+    """A T4 (7.5) only emulates it; torch calls that supported."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {torch.device("cuda:1"): gpu}.__getitem__)
     assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if amx else "fp32")
-    assert resolve_precision("auto", torch.device("cuda")) == ("bf16" if gpu else "fp32")
+    assert resolve_precision("auto", torch.device("cuda:1")) == ("bf16" if gpu[0] >= 8 else "fp32")
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert resolve_precision("auto", torch.device("cpu")) == "fp32"
 

@@ -3,13 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from huggingface_hub import constants
 from huggingface_hub.errors import LocalTokenNotFoundError
 
 from sim2real_aug import hub
 from sim2real_aug.cli.app import run
 from sim2real_aug.d3po import trainer
+from sim2real_aug.editor import load_editor
 from sim2real_aug.errors import BadInput, Fault
+
+from .tiny_editor import build_editor
 
 USER = {"name": "ada", "orgs": [{"name": "lab"}]}
 
@@ -104,3 +109,24 @@ def test_a_failed_upload_is_a_fault_that_says_what_to_do(
     monkeypatch.setattr(hub.HfApi, "upload_folder", refuse)
     with pytest.raises(Fault, match=r"^r/editor is whole but was not pushed to lab/bench: the line broke; the same"):
         hub.push("r/editor", "lab/bench")
+
+
+def test_an_editor_comes_from_the_hub_with_its_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the cache: what diffusers' own call leaves on the hub is there too."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    commit, repository = "0123456789abcdef0123456789abcdef01234567", tmp_path / "models--lab--bench"
+    editor = build_editor()
+    editor.photos = np.full((2, 16, 16, 3), 7, np.uint8)
+    editor.save_pretrained(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    np.testing.assert_array_equal(load_editor("lab/bench").photos, editor.photos)
+
+
+def test_a_login_that_may_only_read_is_refused_before_training(
+    calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(USER, "auth", {"accessToken": {"role": "read"}})
+    with pytest.raises(BadInput, match="lab/bench cannot be pushed to, the login may only read"):
+        hub.require_own("lab/bench")

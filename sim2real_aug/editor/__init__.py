@@ -12,9 +12,9 @@ SHIPPED_EDITOR = Path(__file__).resolve().parent.parent / "weights" / "compact" 
 
 
 def load_editor(path: str | Path | None = None) -> Editor:
-    """The editor of a run of `train-editor`, of a checkpoint folder, or the base editor that ships.
+    """The editor of a run of `train-editor`, of a checkpoint folder or its name on the hub, or the one that ships.
 
-    Raises BadInput for a folder that holds none, or for a run that has not finished.
+    Raises BadInput for what holds none, or for a run that has not finished.
     """
     import torch
 
@@ -27,9 +27,9 @@ def editor_folder(path: str | Path | None) -> Path:
     """The checkpoint's folder that `load_editor` loads. Raises BadInput for a run that has not finished."""
     from sim2real_aug.errors import BadInput
 
-    folder = Path(path).expanduser() if path is not None else SHIPPED_EDITOR
+    folder = SHIPPED_EDITOR if path is None else Path(path).expanduser()
     if not folder.is_dir():
-        raise BadInput(f"{folder} does not exist; give a run of train-editor or a checkpoint's folder")
+        folder = _fetched(folder)
     if (folder / "config.yaml").is_file() and not (folder / "model_index.json").is_file():
         if not (folder / "editor").is_dir():
             raise BadInput(
@@ -37,3 +37,10 @@ def editor_folder(path: str | Path | None) -> Path:
             )
         folder = folder / "editor"
     return folder
+
+
+def _fetched(name: Path) -> Path:
+    from sim2real_aug.editor.parts import IGNORED, NEEDED
+    from sim2real_aug.hub import fetch
+
+    return fetch(name, (*NEEDED, "photos/*.png"), IGNORED)

@@ -332,6 +332,8 @@ class Editor(DiffusionPipeline):
         """Load a folder that `save_pretrained` wrote. Raises BadInput for anything else."""
         folder = Path(path)
         require_editor(folder)
+        if "torch_dtype" in options:  # diffusers' older name of it
+            options["dtype"] = options.pop("torch_dtype")
         parts = load_parts(folder, "an editor", {**PARTS, "fusion": ConditioningFusion}, options.get("dtype"))
         load = super().from_pretrained
         editor: Editor = loaded(folder, lambda: load(str(folder), **{**parts, **options}))

@@ -219,4 +219,4 @@ def test_doctor_plans_nothing_unless_asked_and_refuses_what_train_editor_would(c
     assert "memory, estimated" not in checks_of(capsys)[1]
     done = cli("doctor", "editor.path=nowhere")
     assert done.returncode == 2
-    assert "nowhere does not exist" in only_line(done.stderr)
+    assert "nowhere is neither a folder nor" in only_line(done.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from diffusers import DiffusionPipeline
 
 from sim2real_aug.augment.provenance import weights_hash
@@ -75,3 +76,10 @@ def test_photos_that_are_taken_away_stay_away(folder: Path, tmp_path: Path) -> N
     editor.save_pretrained(tmp_path / "bare")
     assert Editor.from_pretrained(tmp_path / "bare").photos is None
     assert not (tmp_path / "bare" / "photos").exists()
+
+
+def test_both_of_diffusers_names_of_the_dtype_are_heard(tmp_path: Path) -> None:
+    build_editor().save_pretrained(tmp_path)
+    for name in ("dtype", "torch_dtype"):
+        editor = Editor.from_pretrained(tmp_path, **{name: torch.bfloat16})
+        assert {editor.unet.dtype, editor.vae.dtype, editor.fusion.dtype} == {torch.bfloat16}

@@ -48,7 +48,7 @@ def test_what_cannot_be_known_is_said(tmp_path: Path) -> None:
     for node, message in (
         ({"_target_": "mine.load"}, "what mine.load needs is not known"),
         ({"_target_": "sim2real_aug.editor.load_editor", "path": str(tmp_path)}, r"unet.config\.json cannot be read"),
-        ({"_target_": "sim2real_aug.editor.load_editor", "path": "nowhere"}, "nowhere does not exist"),
+        ({"_target_": "sim2real_aug.editor.load_editor", "path": "nowhere"}, "nowhere is neither a folder nor"),
     ):
         with pytest.raises(BadInput, match=message):
             outline(OmegaConf.create(node))
