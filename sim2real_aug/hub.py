@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     LocalTokenNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, validate_repo_id
 
 from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput, Fault
@@ -43,7 +43,10 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
     options = {"allow_patterns": list(needed), "ignore_patterns": list(ignored)}
     download = partial(snapshot_download, str(name), **options)
     try:
-        if not any(isinstance(try_to_load_from_cache(str(name), file), str) for file in MARKS):
+        if any(isinstance(try_to_load_from_cache(str(name), file), str) for file in MARKS):
+            disable_progress_bars()
+        else:
+            enable_progress_bars()  # on a terminal
             say(f"fetching {name} from the Hugging Face hub")
         return Path(download())
     except GatedRepoError as error:  # before its base class

@@ -57,7 +57,6 @@ PROGRAM = "sim2real-aug"
 QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
 
