@@ -166,6 +166,7 @@ def _prepare(
             f"{dataset}: data/{settings.image_name} does not hold (N, H, W, 3) frames; arrays that do: "
             f"{', '.join(buffer.image_names) or 'none'}"
         )
+    buffer.check_range(settings.image_name)
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor

@@ -132,6 +132,18 @@ def test_images_in_0_to_1(store: Path) -> None:
     del group["img"]
     group.create_array("img", data=np.full((21, 8, 8, 3), 0.9, np.float32), chunks=(8, 8, 8, 3))
     refused(store, "0..1", "multiply by 255")
+    with pytest.raises(BadInput, match=r"data/img is float32 in 0\.\.1"):
+        ReplayBuffer.open(f"file://{store}")
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_another_camera_in_0_to_1_is_refused_when_it_is_read(store: Path, prefix: str) -> None:
+    frames = np.full((21, 8, 8, 3), 0.9, np.float32)
+    zarr.open_group(str(store), mode="r+")["data"].create_array("wrist", data=frames, chunks=(8, 8, 8, 3))
+    buffer = ReplayBuffer.open(f"{prefix}{store}")
+    assert buffer.images().any()
+    with pytest.raises(BadInput, match=r"data/wrist is float32 in 0\.\.1.*multiply by 255"):
+        buffer.images(name="wrist")
 
 
 @pytest.mark.parametrize("value", [np.nan, 256.0, -1.0])
