@@ -34,7 +34,8 @@ def draws_edit(seed: int, epoch: int, item: int, probability: float) -> bool:
 class AugmentedDataset(Dataset[dict[str, Any]]):
     """`dataset` with the images of some items replaced by the edited frames of `edited_store`.
 
-    image_keys: where the images are in an item, dots for nested dicts ("obs.image"). An image is (H, W, 3),
+    image_keys: where the image is in an item, dots for nested dicts ("obs.image"): one key, since a store has the
+        edits of one camera. For several cameras wrap once for each, with the same seed. An image is (H, W, 3),
         (3, H, W) or a window of T of them, numpy or torch; H and W are the store's, which settles the layout.
         uint8 images are 0..255; float images are 0..`float_max`. What comes back is of the same kind.
     frame_index: function from the item's number to its frame indices in the store, an int or (T,); by default
@@ -62,12 +63,18 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
             raise BadInput(f"probability must be in [0, 1]; got {probability}")
         if isinstance(image_keys, str):
             raise BadInput(f"image_keys must be a list of keys; got the string '{image_keys}'")
+        if len(image_keys) != 1:
+            raise BadInput(
+                f"image_keys must be one key, since a store has the edits of one camera; got {list(image_keys)}; for "
+                "several cameras wrap once for each, with its own store and image_name and the same seed"
+            )
         if float_max <= 0:
             raise BadInput(f"float_max must be positive; got {float_max}")
         self.dataset, self.probability, self.seed = dataset, probability, seed
-        self.image_keys, self.image_name = tuple(image_keys), image_name
+        (self.image_key,), self.image_name = image_keys, image_name
         self.frame_index, self.float_max = frame_index, float_max
         self._buffer = ReplayBuffer.open(edited_store)
+        self._buffer.require_edits_of(image_name)
         self._frame_shape = tuple(self._buffer.array(image_name).shape[1:])
         self._ok: NDArray[np.bool_] = np.ones(self._buffer.n_frames, dtype=np.bool_)
         if "edit_ok" in self._buffer.names:
@@ -82,8 +89,11 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew which items are edited; call it before each epoch. Reaches running workers."""
+        """Draw anew which items are edited; call it before each epoch. Reaches running workers, and the
+        wrapper of another camera inside, so that an item's cameras are edited together."""
         self._epoch.fill_(epoch)
+        if isinstance(self.dataset, AugmentedDataset):
+            self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -100,9 +110,7 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         frames = self._frame_indices(index, item)
         use = self._ok[frames]
         if use.any():
-            edited = self._edited(frames)
-            for key in self.image_keys:
-                self._replace(item, key, edited, use)
+            self._replace(item, self.image_key, self._edited(frames), use)
         return item
 
     def __getattr__(self, name: str) -> Any:

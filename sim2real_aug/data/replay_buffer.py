@@ -22,6 +22,7 @@ from sim2real_aug.errors import BadInput, unknown_name
 # A store written by zarr may leave out chunks that are all zero. In these arrays that is no sane content.
 NEVER_ALL_ZERO = ("state", "action", "keypoint")
 FINITE = ("state", "action")
+ATTRIBUTE = "augmentation"  # the root attribute in which `augment` says how a store was edited
 
 
 class ReplayBuffer:
@@ -123,6 +124,15 @@ class ReplayBuffer:
                 "0..255 (multiply by 255)"
             )
         self._in_range.add(name)
+
+    def require_edits_of(self, name: str) -> None:
+        """Raise BadInput if this store was edited in another array than data/<name>."""
+        edited = self.attrs.get(ATTRIBUTE, {}).get("image_name", name)
+        if edited != name:
+            raise BadInput(
+                f"{self.path} has the edits of data/{edited}, and data/{name} as it was; give a store that "
+                f"`augment ... image_name={name}` wrote"
+            )
 
     def reopen(self) -> ReplayBuffer:
         """The same store opened anew, unchecked: a process must not share file handles with its parent."""
