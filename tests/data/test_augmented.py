@@ -226,3 +226,20 @@ def test_each_camera_has_its_own_edits_and_an_item_s_are_edited_together(store: 
     assert 0 < len(edited) < 21
     assert [i for i in range(21) if items[i]["front"].any()] == edited
     np.testing.assert_array_equal(items[edited[0]]["front"], ReplayBuffer.open(store).images()[edited[0]])
+
+
+@pytest.mark.parametrize("counted", ["index", "none"])
+def test_items_of_lerobot_show_the_frame_of_their_index_over_all_episodes(store: Path, counted: str) -> None:
+    class LeRobotItems(Frames):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            image = torch.zeros(3, SIZE, SIZE)
+            inside = {"episode_index": torch.tensor(1), "frame_index": torch.tensor(0)}  # the only frame, row 5
+            return {"observation.image": image, **inside, counted: torch.tensor(5)}
+
+    dataset = AugmentedDataset(LeRobotItems(), store, 1.0, image_keys=["observation.image"])
+    if counted == "none":
+        with pytest.raises(BadInput, match=r"no key 'index'.*pass frame_index="):
+            _ = dataset[5]
+        return
+    expected = torch.from_numpy(ReplayBuffer.open(store).images()[5]).permute(2, 0, 1) / 255
+    torch.testing.assert_close(dataset[5]["observation.image"], expected)
