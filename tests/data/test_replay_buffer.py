@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.data.convert import convert
 from sim2real_aug.errors import BadInput
 
 
@@ -183,6 +184,16 @@ def test_fsspec_url(store: Path) -> None:
     np.testing.assert_array_equal(
         ReplayBuffer.open(f"file://{store}").images(), ReplayBuffer.open(store).images()
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "zip::"])
+def test_a_zip_behind_a_url(store: Path, tmp_path: Path, prefix: str) -> None:
+    convert(store, tmp_path / "packed.zarr.zip")
+    behind = ReplayBuffer.open(f"{prefix}file://{tmp_path}/packed.zarr.zip")
+    assert behind.content_hash() == ReplayBuffer.open(store).content_hash()
+    np.testing.assert_array_equal(behind.reopen().images(), ReplayBuffer.open(store).images())
+    with pytest.raises(BadInput, match=r"other\.zip cannot be fetched"):
+        ReplayBuffer.open(f"{prefix}file://{tmp_path}/other.zip")
 
 
 def test_published_store(shared_data: Path) -> None:
