@@ -153,7 +153,7 @@ def create_array(
         name,
         shape=shape,
         dtype=dtype,
-        chunks=(chunk_length, *shape[1:]),
+        chunks=(chunk_length, *shape[1:])[: len(shape)],
         compressors=compressor,
         fill_value=np.zeros((), dtype).item(),
         config=WRITE_ALL_CHUNKS,
@@ -166,8 +166,8 @@ def writable(array: zarr.Array) -> zarr.Array:
 
 
 def time_chunk(array: zarr.Array) -> int:
-    """Frames per unit of storage along the first axis (a shard where there are shards)."""
-    return int((array.shards or array.chunks)[0])
+    """Frames per unit of storage along the first axis (a shard where there are shards), 1 for a scalar."""
+    return int((array.shards or array.chunks or (1,))[0])
 
 
 def chunk_keys(array: zarr.Array, index: int | None = None) -> list[str]:
