@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sim2real_aug.augment.provenance import ATTRIBUTE, FREE
+from sim2real_aug.augment.provenance import FREE
 from sim2real_aug.data.augmented import draws_edit
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.data.sequences import SequenceSampler, split_episodes
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import PolicySettings
@@ -200,9 +200,10 @@ def check_store(store: ReplayBuffer, policy: PolicySettings) -> None:
 
 
 def check_edits(store: ReplayBuffer, edits: ReplayBuffer) -> None:
-    """Raise BadInput unless `edits` has the same episodes, frame size and actions as `store`."""
+    """Raise BadInput unless `edits` is of data/img, with the same episodes, frame size and actions as `store`."""
     if "img" not in edits.names:
         raise BadInput(f"{edits.path} has no data/img; give the store that augment wrote")
+    edits.require_edits_of("img")
     same = np.array_equal(store.episode_ends, edits.episode_ends)
     if not same or edits.array("img").shape != store.array("img").shape:
         raise BadInput(

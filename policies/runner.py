@@ -50,7 +50,8 @@ class PolicyRunner:
         """The action (A,) to take now, window units.
 
         observation: "pixels" (H, W, 3) uint8 RGB and "agent_pos" (S,), as PushTEnv's `pixels_agent_pos`; of every
-        control step, since the policy sees the last ones. Raises BadInput for frames or positions of another size.
+        control step, since the policy sees the last ones. Raises BadInput for frames or positions of another size, and
+        for frames that are not uint8.
         """
         seen = self._checked(observation)
         self._seen.extend([seen] * (self._seen.maxlen or 1) if not self._seen else [seen])  # the start is repeated
@@ -69,4 +70,10 @@ class PolicyRunner:
             got = parts[name].shape if name in parts else "none"
             if got != shape:
                 raise BadInput(f"the observation's {name} must be {shape}, as the policy was trained; got {got}")
-        return parts["pixels"].astype(np.uint8, copy=True), parts["agent_pos"].astype(np.float32)
+        frame = parts["pixels"]
+        if frame.dtype != np.uint8:  # not cast: a float frame in 0..1 would become black
+            raise BadInput(
+                f"the observation's pixels must be uint8 in 0..255; got {frame.dtype} in "
+                f"{frame.min():g}..{frame.max():g}"
+            )
+        return frame.copy(), parts["agent_pos"].astype(np.float32)

@@ -47,7 +47,7 @@ class RunFolder:
     ) -> RunFolder:
         """Create the folder, or take it up again when it was made with the same `config`.
 
-        overwrite: remove what a run of the same kind, one whose configuration has the same keys, left there.
+        overwrite: remove what a run of the same kind left there, of this version or one with fewer keys.
         free: dotted keys whose values may be others than when the run began.
         Raises BadInput for a folder that is not a run or whose configuration differs.
         """
@@ -58,7 +58,7 @@ class RunFolder:
         if run.path.exists() and not run.path.is_dir():
             raise BadInput(f"{run.path} is a file; choose a folder")
         if overwrite and saved.is_file():
-            if not _same_keys(saved, config):  # --out may be a folder of the user's, or another command's run
+            if not _same_kind(saved, config):  # --out may be a folder of the user's, or another command's run
                 raise BadInput(
                     f"{run.path} holds a config.yaml with other keys than this command writes; "
                     "--overwrite replaces its own runs only: choose another folder"
@@ -69,9 +69,9 @@ class RunFolder:
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
             changed = [key for key in differing_keys(OmegaConf.load(saved), config) if key not in free]
             if changed:
+                again = ", or --overwrite to start again" if _same_kind(saved, config) else ""
                 raise BadInput(
-                    f"{run.path} holds a run made with another {', '.join(changed)}; "
-                    "choose another folder, or --overwrite to start again"
+                    f"{run.path} holds a run made with another {', '.join(changed)}; choose another folder{again}"
                 )
         else:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -121,15 +121,16 @@ class RunFolder:
         write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")
 
 
-def _same_keys(saved: Path, config: DictConfig) -> bool:
-    """Whether `saved` is YAML with the top-level keys of `config`, whatever their values."""
+def _same_kind(saved: Path, config: DictConfig) -> bool:
+    """Whether `saved` is YAML with the top-level keys of `config`, whatever their values; some of these, fewer than
+    half, may be younger than `saved`. A subset alone would take any file that holds a seed."""
     from omegaconf import OmegaConf
 
     try:
         old = OmegaConf.load(saved)
     except Exception:  # not YAML that omegaconf can read: the parsers raise many kinds
         return False
-    return OmegaConf.is_dict(old) and set(old) == set(config)
+    return OmegaConf.is_dict(old) and set(old) <= set(config) and 2 * len(old) > len(config)
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -52,6 +52,18 @@ def test_overwrite_removes_runs_of_its_own_kind_only(tmp_path: Path):
         assert (tmp_path / "config.yaml").read_text() == text
 
 
+def test_overwrite_replaces_a_run_from_before_a_key_was_added(tmp_path: Path):
+    RunFolder.open(tmp_path / "run", CONFIG).log(1, {"loss": 0.5})
+    newer = OmegaConf.merge(CONFIG, {"target": None, "guard": "compact"})
+    with pytest.raises(BadInput, match=r"another guard; choose another folder$"):
+        RunFolder.open(tmp_path / "run", newer)  # half of the keys are new: it may be anything
+    newer.pop("target")
+    with pytest.raises(BadInput, match=r"another guard; choose another folder, or --overwrite"):
+        RunFolder.open(tmp_path / "run", newer)
+    assert RunFolder.open(tmp_path / "run", newer, overwrite=True).metrics() == []
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml") == newer
+
+
 def test_a_file_is_no_folder(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("keep me")
     for overwrite in (False, True):

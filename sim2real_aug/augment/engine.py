@@ -25,12 +25,12 @@ from zarr.storage import LocalStore
 
 from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
-from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
+from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.d3po.scores import Conditions, JudgedScores, SourceGeometry, composed_prompts
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, load_photos
-from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio, to_uint8
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer, frame_ratio, to_uint8
 from sim2real_aug.data.stores import (
     chunk_keys,
     create_array,
@@ -166,6 +166,7 @@ def _prepare(
             f"{dataset}: data/{settings.image_name} does not hold (N, H, W, 3) frames; arrays that do: "
             f"{', '.join(buffer.image_names) or 'none'}"
         )
+    buffer.check_range(settings.image_name)
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor

@@ -15,7 +15,6 @@ from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 
-ATTRIBUTE = "augmentation"
 # Mere places: what lies there is in the record by its hash.
 FREE = ("source", "editor")
 

@@ -34,11 +34,13 @@ def draws_edit(seed: int, epoch: int, item: int, probability: float) -> bool:
 class AugmentedDataset(Dataset[dict[str, Any]]):
     """`dataset` with the images of some items replaced by the edited frames of `edited_store`.
 
-    image_keys: where the images are in an item, dots for nested dicts ("obs.image"). An image is (H, W, 3),
+    image_keys: where the image is in an item: a key, or dots for nested dicts ("obs.image"). One, since a store has
+        the edits of one camera; for several cameras wrap once for each, with the same seed. An image is (H, W, 3),
         (3, H, W) or a window of T of them, numpy or torch; H and W are the store's, which settles the layout.
         uint8 images are 0..255; float images are 0..`float_max`. What comes back is of the same kind.
     frame_index: function from the item's number to its frame indices in the store, an int or (T,); by default
-        item["frame_index"] is read.
+        item["frame_index"] is read; where an item has an "episode_index", item["index"], since LeRobot counts
+        frame_index within the episode and index over all.
     image_name: which array of the store holds the edited frames.
     in_memory: read all edited frames into memory once (uint8), instead of a chunk for each item.
 
@@ -62,12 +64,18 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
             raise BadInput(f"probability must be in [0, 1]; got {probability}")
         if isinstance(image_keys, str):
             raise BadInput(f"image_keys must be a list of keys; got the string '{image_keys}'")
+        if len(image_keys) != 1:
+            raise BadInput(
+                f"image_keys must be one key, since a store has the edits of one camera; got {list(image_keys)}; for "
+                "several cameras wrap once for each, with its own store and image_name and the same seed"
+            )
         if float_max <= 0:
             raise BadInput(f"float_max must be positive; got {float_max}")
         self.dataset, self.probability, self.seed = dataset, probability, seed
-        self.image_keys, self.image_name = tuple(image_keys), image_name
+        (self.image_key,), self.image_name = image_keys, image_name
         self.frame_index, self.float_max = frame_index, float_max
         self._buffer = ReplayBuffer.open(edited_store)
+        self._buffer.require_edits_of(image_name)
         self._frame_shape = tuple(self._buffer.array(image_name).shape[1:])
         self._ok: NDArray[np.bool_] = np.ones(self._buffer.n_frames, dtype=np.bool_)
         if "edit_ok" in self._buffer.names:
@@ -82,8 +90,11 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew which items are edited; call it before each epoch. Reaches running workers."""
+        """Draw anew which items are edited; call it before each epoch. Reaches running workers, and the
+        wrapper of another camera inside, so that an item's cameras are edited together."""
         self._epoch.fill_(epoch)
+        if isinstance(self.dataset, AugmentedDataset):
+            self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -100,9 +111,7 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         frames = self._frame_indices(index, item)
         use = self._ok[frames]
         if use.any():
-            edited = self._edited(frames)
-            for key in self.image_keys:
-                self._replace(item, key, edited, use)
+            self._replace(item, self.image_key, self._edited(frames), use)
         return item
 
     def __getattr__(self, name: str) -> Any:
@@ -119,13 +128,14 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         self._pid = os.getpid()
 
     def _frame_indices(self, index: int, item: Mapping[str, Any]) -> NDArray[np.int64]:
+        key = "index" if "episode_index" in item else "frame_index"
         if self.frame_index is not None:
             given = self.frame_index(index)
-        elif "frame_index" in item:
-            given = item["frame_index"]
+        elif key in item:
+            given = item[key]
         else:
             raise BadInput(
-                f"item {index} has no key 'frame_index' (it has {sorted(item)}); add it, or pass "
+                f"item {index} has no key '{key}' (it has {sorted(item)}); add it, or pass "
                 "frame_index=function from item number to frame indices"
             )
         frames = np.asarray(given)
@@ -154,8 +164,8 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
     def _replace(
         self, item: dict[str, Any], key: str, edited: NDArray[np.uint8], use: NDArray[np.bool_]
     ) -> None:
-        """Put `edited` at the dotted `key` where `use`, leaving the wrapped dataset's own objects alone."""
-        *path, last = key.split(".")
+        """Put `edited` at `key`, whole or dotted, where `use`, leaving the wrapped dataset's own objects alone."""
+        *path, last = [key] if key in item else key.split(".")
         for part in path:
             if not isinstance(item.get(part), Mapping):
                 raise BadInput(f"items have no '{key}': '{part}' is not a dict; keys there: {sorted(item)}")

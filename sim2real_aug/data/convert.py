@@ -23,7 +23,7 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.errors import BadInput
-from sim2real_aug.progress import progress
+from sim2real_aug.progress import progress, say
 
 
 def convert(
@@ -36,7 +36,8 @@ def convert(
     """Copy the store at `source` to `target` (a .zip, else a folder), one chunk in memory at a time.
 
     zarr_format: 2 or 3, the source's own when None. as_uint8: store float frames as uint8, a quarter of the
-    size. Everything else keeps its values and dtype, including all of meta/ and every attribute. Nothing
+    size: data/img, rounded as it is whenever it is read, and whatever else looks like frames and loses nothing.
+    Everything else keeps its values and dtype, in whatever group it is, and so does every attribute. Nothing
     appears at `target` before the copy is complete. Raises BadInput for a bad source or existing target.
     """
     if is_url(target):
@@ -53,12 +54,15 @@ def convert(
     remove_store(folder)
     root = create_group(folder, version)
     root.attrs.update(buffer.attrs)
-    arrays = {f"data/{name}": buffer.array(name) for name in buffer.names}
-    arrays |= {f"meta/{name}": array for name, array in buffer.group["meta"].arrays()}
-    with progress("convert", sum(array.shape[0] for array in arrays.values()), unit="rows") as bar:
-        for path, array in sorted(arrays.items()):
-            is_image = path.removeprefix("data/") in buffer.image_names
-            for rows in _copy(array, root, path, as_uint8 and is_image):
+    frames = _frames(buffer) if as_uint8 else []
+    nodes = dict(sorted(buffer.group.members(max_depth=None)))  # a group before what is in it
+    arrays = {path: node for path, node in nodes.items() if isinstance(node, zarr.Array)}
+    with progress("convert", sum(_length(array) for array in arrays.values()), unit="rows") as bar:
+        for path, node in nodes.items():
+            if path not in arrays:
+                root.require_group(path).attrs.update(dict(node.attrs))
+                continue
+            for rows in _copy(node, root, path, path in frames):
                 bar.advance(rows)
     pack(folder, destination)
     return {
@@ -70,16 +74,43 @@ def convert(
     }
 
 
+def _frames(buffer: ReplayBuffer) -> list[str]:
+    """The arrays to store as uint8: data/img, and of the others those that hold whole numbers in 0..255 and more than
+    0 and 1: an array (N, H, W, 3) may be points in metres. Says which float ones stay as they are."""
+    floats = [name for name in buffer.image_names if buffer.array(name).dtype.kind == "f"]
+    frames = [name for name in floats if name == "img" or _loses_nothing(buffer, name)]
+    if kept := [f"data/{name}" for name in floats if name not in frames]:
+        say(f"not frames of whole numbers in 0..255, so not stored as uint8: {', '.join(kept)}")
+    return [f"data/{name}" for name in frames]
+
+
+def _loses_nothing(buffer: ReplayBuffer, name: str) -> bool:
+    step, largest = time_chunk(buffer.array(name)), 0.0
+    for start in range(0, buffer.n_frames, step):
+        rows = buffer.read(name, start, start + step)
+        if not ((rows >= 0) & (rows <= 255) & (rows == np.rint(rows))).all():  # NaN is none of it
+            return False
+        largest = max(largest, float(rows.max()))
+    return largest > 1
+
+
+def _length(array: zarr.Array) -> int:
+    return int(array.shape[0]) if array.shape else 1
+
+
 def _copy(array: zarr.Array, root: zarr.Group, path: str, as_uint8: bool) -> Iterator[int]:
     """Copy one array chunk by chunk, yielding the number of rows of each."""
-    group, name = root.require_group(path.rsplit("/", 1)[0]), path.rsplit("/", 1)[1]
+    folder, _, name = path.rpartition("/")
+    group = root.require_group(folder) if folder else root
     dtype = np.dtype(np.uint8) if as_uint8 else array.dtype
     step = time_chunk(array)
     copy = writable(create_array(group, name, array.shape, dtype, step))
     copy.attrs.update(dict(array.attrs))
-    for start in range(0, array.shape[0], step):
-        place = f"{path} [{start}:{start + step}]"
+    for start in range(0, _length(array), step):
+        stop = min(start + step, _length(array))
+        part = slice(start, stop) if array.shape else ...  # a scalar has no rows
+        place = f"{path} [{start}:{stop}]"
         with reading(place):
-            rows = np.asarray(array[start : start + step])
-        copy[start : start + len(rows)] = to_uint8(rows, place) if as_uint8 else rows
-        yield len(rows)
+            rows = np.asarray(array[part])
+        copy[part] = to_uint8(rows, place) if as_uint8 else rows
+        yield stop - start

@@ -3,7 +3,7 @@
 Layout: data/<name> (N, ...) with N frames of all episodes one after the other; meta/episode_ends (E,) int64,
 the frame after each episode's last. data/img (N, H, W, 3) is uint8, or float with values 0..255 as in the
 published Push-T store; data/state (N, 5) and data/action (N, 2) in window units 0..512 and radians.
-`ReplayBuffer.open` checks the whole store at the door, without decoding the images.
+`ReplayBuffer.open` checks the whole store at the door, of the images no more than the first frame.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from sim2real_aug.data.stores import damaged_chunk, is_url, open_store, reading, time_chunk
+from sim2real_aug.data.stores import damaged_chunk, open_store, reading, time_chunk
 from sim2real_aug.errors import BadInput, unknown_name
 
 # A store written by zarr may leave out chunks that are all zero. In these arrays that is no sane content.
 NEVER_ALL_ZERO = ("state", "action", "keypoint")
 FINITE = ("state", "action")
+ATTRIBUTE = "augmentation"  # the root attribute in which `augment` says how a store was edited
 
 
 class ReplayBuffer:
@@ -36,6 +37,7 @@ class ReplayBuffer:
         self.group = group
         self.episode_ends = episode_ends
         self._arrays: dict[str, zarr.Array] = dict(sorted(group["data"].arrays()))
+        self._in_range: set[str] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> ReplayBuffer:
@@ -103,9 +105,34 @@ class ReplayBuffer:
     def images(self, start: int = 0, stop: int | None = None, name: str = "img") -> NDArray[np.uint8]:
         """Frames start..stop as (n, H, W, 3) uint8; float frames 0..255 are rounded.
 
-        Raises BadInput for float frames that hold NaN or leave 0..255.
+        Raises BadInput for float frames that hold NaN, leave 0..255 or are in 0..1.
         """
+        self.check_range(name)
         return to_uint8(self.read(name, start, stop), f"{self.path}/data/{name} [{start}:{stop}]")
+
+    def check_range(self, name: str) -> None:
+        """Raise BadInput for float frames in 0..1, which rounding would make black; the array's first frame tells.
+
+        Looked at once an array. Not for every array at the door: one of another name may be no frames, but points.
+        """
+        array = self.array(name)
+        if array.dtype.kind != "f" or name in self._in_range:
+            return
+        if 0 < self.read(name, 0, 1).max() <= 1:
+            raise BadInput(
+                f"{self.path}: data/{name} is {array.dtype} in 0..1; frames must be uint8, or float in "
+                "0..255 (multiply by 255)"
+            )
+        self._in_range.add(name)
+
+    def require_edits_of(self, name: str) -> None:
+        """Raise BadInput if this store was edited in another array than data/<name>."""
+        edited = self.attrs.get(ATTRIBUTE, {}).get("image_name", name)
+        if edited != name:
+            raise BadInput(
+                f"{self.path} has the edits of data/{edited}, and data/{name} as it was; give a store that "
+                f"`augment ... image_name={name}` wrote"
+            )
 
     def reopen(self) -> ReplayBuffer:
         """The same store opened anew, unchecked: a process must not share file handles with its parent."""
@@ -154,6 +181,8 @@ class ReplayBuffer:
             damage = damaged_chunk(self._arrays[name]) if name in self._arrays else None
             if damage:
                 raise BadInput(f"{self.path}: {damage}; copy or download the store again")
+        if "img" in self._arrays:
+            self.check_range("img")
         for name in FINITE:
             if name in self._arrays:
                 self._check_finite(name)
@@ -169,13 +198,6 @@ class ReplayBuffer:
                 f"{self.path}: data/img is {array.shape} {array.dtype}; frames must be (N, H, W, 3), "
                 "uint8 or float in 0..255"
             )
-        if array.dtype.kind == "f" and not is_url(self.path) and damaged_chunk(array) is None:
-            first = self.read("img", 0, 1)
-            if 0 < first.max() <= 1:
-                raise BadInput(
-                    f"{self.path}: data/img is {array.dtype} in 0..1; frames must be uint8, or float in "
-                    "0..255 (multiply by 255)"
-                )
 
     def _check_finite(self, name: str) -> None:
         values = self.read(name)

@@ -5,14 +5,17 @@ Every failure of the storage below leaves here as BadInput with one line.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import zarr
 from numcodecs import Blosc
@@ -38,9 +41,10 @@ def open_store(path: str | Path) -> zarr.Group:
     """The root group at `path`, read-only. Raises BadInput when there is no readable zarr group."""
     if not is_url(path) and not Path(path).exists():
         raise BadInput(f"no replay buffer at {path}: it does not exist; give a zarr folder, .zip file or URL")
+    place = _fetched(str(path)) if is_url(path) and is_zip(path) else path
     try:
-        if not is_url(path) and Path(path).is_file():
-            return zarr.open_group(ZipStore(path, mode="r"), mode="r")
+        if not is_url(place) and Path(place).is_file():
+            return zarr.open_group(ZipStore(place, mode="r"), mode="r")
         return zarr.open_group(str(path), mode="r")
     except zipfile.BadZipFile as error:
         raise BadInput(f"{path} is not a whole zip file ({error}); copy or download it again") from error
@@ -51,6 +55,21 @@ def open_store(path: str | Path) -> zarr.Group:
         ) from error
     except Exception as error:  # the storage libraries raise many kinds; the user needs one line
         raise BadInput(f"{path} cannot be opened as a zarr group: {one_line(error)}") from error
+
+
+def _fetched(url: str) -> str:
+    """A local copy of the zip at `url`, kept until the process ends: zarr lists no groups of one behind a URL."""
+    cache = {"cache_storage": _downloads().name}
+    try:
+        return str(fsspec.open_local(f"simplecache::{url.removeprefix('zip::')}", simplecache=cache))
+    except Exception as error:  # of many kinds, as in open_store
+        raise BadInput(f"{url} cannot be fetched: {one_line(error)}; give the URL of a zarr folder or .zip") from error
+
+
+@functools.cache
+def _downloads() -> tempfile.TemporaryDirectory[str]:
+    """Not simplecache's own folder, which goes when a forked worker opens the store anew."""
+    return tempfile.TemporaryDirectory(prefix="sim2real-aug-")
 
 
 def one_line(error: BaseException) -> str:
@@ -134,7 +153,7 @@ def create_array(
         name,
         shape=shape,
         dtype=dtype,
-        chunks=(chunk_length, *shape[1:]),
+        chunks=(chunk_length, *shape[1:])[: len(shape)],
         compressors=compressor,
         fill_value=np.zeros((), dtype).item(),
         config=WRITE_ALL_CHUNKS,
@@ -147,8 +166,8 @@ def writable(array: zarr.Array) -> zarr.Array:
 
 
 def time_chunk(array: zarr.Array) -> int:
-    """Frames per unit of storage along the first axis (a shard where there are shards)."""
-    return int((array.shards or array.chunks)[0])
+    """Frames per unit of storage along the first axis (a shard where there are shards), 1 for a scalar."""
+    return int((array.shards or array.chunks or (1,))[0])
 
 
 def chunk_keys(array: zarr.Array, index: int | None = None) -> list[str]:

@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import CLASSICAL, ComposedPrompts, TransferEditor
 from sim2real_aug.augment.engine import augment
-from sim2real_aug.augment.provenance import ATTRIBUTE, describe, differences
+from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
 from sim2real_aug.config import command_config, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter, load_photos
+from sim2real_aug.data.replay_buffer import ATTRIBUTE
 from sim2real_aug.data.stores import pack, partial_folder
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos

@@ -177,6 +177,7 @@ def test_scattered_frame_indices(store: Path) -> None:
     [
         ({"probability": 1.5}, "probability"),
         ({"image_keys": "img"}, "list of keys"),
+        ({"image_keys": ["img", "wrist"]}, "one key.*wrap once for each"),
         ({"image_keys": ["image"]}, "no image 'image'"),
         ({"image_keys": ["obs.image"]}, "'obs' is not a dict"),
         ({"image_keys": ["action"]}, "is \\(\\)"),
@@ -201,3 +202,44 @@ def test_wrong_range(store: Path) -> None:
     dataset = AugmentedDataset(Windows(255.0), store, 1.0, image_keys=["obs.image"], frame_index=window_of)
     with pytest.raises(BadInput, match="float_max=255"):
         _ = dataset[0]
+
+
+def test_the_original_frames_of_another_camera_are_no_edits(store: Path) -> None:
+    zarr.open_group(str(store), mode="r+").attrs["augmentation"] = {"image_name": "wrist"}
+    with pytest.raises(BadInput, match=r"has the edits of data/wrist, and data/img as it was"):
+        AugmentedDataset(Frames(), store)
+
+
+def test_each_camera_has_its_own_edits_and_an_item_s_are_edited_together(store: Path) -> None:
+    wrist = np.full((21, SIZE, SIZE, 3), 77, np.uint8)
+    zarr.open_group(str(store), mode="r+")["data"].create_array("wrist", data=wrist, chunks=(8, SIZE, SIZE, 3))
+
+    class TwoCameras(Frames):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {**super().__getitem__(index), "front": np.zeros((SIZE, SIZE, 3), np.uint8)}
+
+    front = AugmentedDataset(TwoCameras(), store, 0.5, image_keys=["front"])
+    dataset = AugmentedDataset(front, store, 0.5, image_keys=["img"], image_name="wrist")
+    dataset.set_epoch(3)
+    items = [dataset[i] for i in range(21)]
+    edited = [i for i in range(21) if (items[i]["img"] == 77).all()]
+    assert 0 < len(edited) < 21
+    assert [i for i in range(21) if items[i]["front"].any()] == edited
+    np.testing.assert_array_equal(items[edited[0]]["front"], ReplayBuffer.open(store).images()[edited[0]])
+
+
+@pytest.mark.parametrize("counted", ["index", "none"])
+def test_items_of_lerobot_show_the_frame_of_their_index_over_all_episodes(store: Path, counted: str) -> None:
+    class LeRobotItems(Frames):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            image = torch.zeros(3, SIZE, SIZE)
+            inside = {"episode_index": torch.tensor(1), "frame_index": torch.tensor(0)}  # the only frame, row 5
+            return {"observation.image": image, **inside, counted: torch.tensor(5)}
+
+    dataset = AugmentedDataset(LeRobotItems(), store, 1.0, image_keys=["observation.image"])
+    if counted == "none":
+        with pytest.raises(BadInput, match=r"no key 'index'.*pass frame_index="):
+            _ = dataset[5]
+        return
+    expected = torch.from_numpy(ReplayBuffer.open(store).images()[5]).permute(2, 0, 1) / 255
+    torch.testing.assert_close(dataset[5]["observation.image"], expected)

@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from sim2real_aug.data import ReplayBuffer
+from sim2real_aug.data.convert import convert
 from sim2real_aug.errors import BadInput
 
 
@@ -132,6 +133,18 @@ def test_images_in_0_to_1(store: Path) -> None:
     del group["img"]
     group.create_array("img", data=np.full((21, 8, 8, 3), 0.9, np.float32), chunks=(8, 8, 8, 3))
     refused(store, "0..1", "multiply by 255")
+    with pytest.raises(BadInput, match=r"data/img is float32 in 0\.\.1"):
+        ReplayBuffer.open(f"file://{store}")
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_another_camera_in_0_to_1_is_refused_when_it_is_read(store: Path, prefix: str) -> None:
+    frames = np.full((21, 8, 8, 3), 0.9, np.float32)
+    zarr.open_group(str(store), mode="r+")["data"].create_array("wrist", data=frames, chunks=(8, 8, 8, 3))
+    buffer = ReplayBuffer.open(f"{prefix}{store}")
+    assert buffer.images().any()
+    with pytest.raises(BadInput, match=r"data/wrist is float32 in 0\.\.1.*multiply by 255"):
+        buffer.images(name="wrist")
 
 
 @pytest.mark.parametrize("value", [np.nan, 256.0, -1.0])
@@ -171,6 +184,16 @@ def test_fsspec_url(store: Path) -> None:
     np.testing.assert_array_equal(
         ReplayBuffer.open(f"file://{store}").images(), ReplayBuffer.open(store).images()
     )
+
+
+@pytest.mark.parametrize("prefix", ["", "zip::"])
+def test_a_zip_behind_a_url(store: Path, tmp_path: Path, prefix: str) -> None:
+    convert(store, tmp_path / "packed.zarr.zip")
+    behind = ReplayBuffer.open(f"{prefix}file://{tmp_path}/packed.zarr.zip")
+    assert behind.content_hash() == ReplayBuffer.open(store).content_hash()
+    np.testing.assert_array_equal(behind.reopen().images(), ReplayBuffer.open(store).images())
+    with pytest.raises(BadInput, match=r"other\.zip cannot be fetched"):
+        ReplayBuffer.open(f"{prefix}file://{tmp_path}/other.zip")
 
 
 def test_published_store(shared_data: Path) -> None:

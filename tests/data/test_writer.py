@@ -159,6 +159,41 @@ def test_convert_float_frames_to_uint8(store: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(copy.read("img"), frames)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_convert_keeps_scalars_and_what_is_in_groups_of_groups(
+    store: Path, tmp_path: Path, zarr_format: int
+) -> None:
+    source = zarr.open_group(str(store), mode="r+")
+    force, scalar = np.random.default_rng(0).normal(size=(21, 2)), np.array(0.25)
+    for path, values in (("data/obs/force", force), ("meta/info/t", np.arange(3)), ("meta/rate", scalar)):
+        source.create_array(path, data=values)
+    source.create_array("beside", data=np.arange(4))
+    source["data/obs"].attrs["unit"] = "N"
+    convert(store, tmp_path / "copy.zarr", zarr_format)
+    copy = zarr.open_group(str(tmp_path / "copy.zarr"), mode="r")
+    np.testing.assert_array_equal(copy["data/obs/force"][:], force)
+    assert copy["meta/info/t"][:].tolist() == [0, 1, 2]
+    assert copy["beside"][:].tolist() == [0, 1, 2, 3]
+    assert (copy["meta/rate"].shape, float(copy["meta/rate"][...])) == ((), 0.25)
+    assert dict(copy["data/obs"].attrs) == {"unit": "N"}
+
+
+def test_convert_to_uint8_leaves_what_is_no_frames(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    frames = group["img"][:].astype(np.float32)
+    points = np.random.default_rng(0).uniform(0, 2, frames.shape).astype(np.float32)
+    for name, values in (("points", points), ("valid", frames % 2), ("wrist", frames)):
+        group.create_array(name, data=values, chunks=(8, 12, 12, 3))
+    convert(store, tmp_path / "small.zarr", as_uint8=True)
+    copy = ReplayBuffer.open(tmp_path / "small.zarr")
+    np.testing.assert_array_equal(copy.read("points"), points)
+    assert (copy.array("valid").dtype, copy.array("wrist").dtype) == (np.float32, np.uint8)
+    np.testing.assert_array_equal(copy.read("wrist"), frames)
+    assert "not stored as uint8: data/points, data/valid" in capsys.readouterr().err
+
+
 def test_convert_refuses(store: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="source itself"):
         convert(store, store, overwrite=True)

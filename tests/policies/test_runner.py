@@ -50,3 +50,10 @@ def test_an_observation_of_another_size_is_refused(policy: DiffusionPolicy) -> N
         runner.step({"pixels": frame[:64, :64], "agent_pos": position})
     with pytest.raises(BadInput, match=r"agent_pos must be \(2,\).*got none"):
         runner.step({"pixels": frame})
+
+
+def test_a_frame_in_0_to_1_is_refused(policy: DiffusionPolicy) -> None:
+    frame = np.full((96, 96, 3), 0.5, np.float32)
+    frame[0, 0] = 0.75
+    with pytest.raises(BadInput, match=r"pixels must be uint8 in 0\.\.255; got float32 in 0\.5\.\.0\.75"):
+        policy.runner().step({"pixels": frame, "agent_pos": np.zeros(2)})

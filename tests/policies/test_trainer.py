@@ -277,6 +277,9 @@ def test_an_edit_of_another_store_is_refused(
         train_policy(tiny_config(), store, write_store("a longer name.zarr"), out=tmp_path / "run")
     with pytest.raises(BadInput, match=r"2 episodes.* is not an edit of .*3 episodes"):
         train_policy(tiny_config(), store, write_store("b.zarr", (20, 31)), out=tmp_path / "run")
+    zarr.open(str(store), mode="r+").attrs["augmentation"] = {"image_name": "wrist"}
+    with pytest.raises(BadInput, match=r"edits of data/wrist, and data/img as it was"):
+        train_policy(tiny_config(), store, store, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["compact", "resnet18"])
