@@ -57,20 +57,23 @@ class Images:
 
 
 class Figures:
-    """What one judge said of each edit, by the edit's key; appended as it is known."""
+    """What one judge said of each edit, by the edit's key; appended as it is known. A line that a crash cut short is
+    removed: what is appended to it would be lost with it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         self.known: dict[str, dict[str, float]] = {}
-        for line in file.read_text().split("\n")[:-1] if file.exists() else ():
+        content = file.read_bytes() if file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(file, len(whole))
+        for line in whole.splitlines():
             record = json.loads(line)
             self.known[record.pop("edit")] = record
 
     def add(self, figures: dict[str, dict[str, float]]) -> None:
-        """Keep the figures of some edits. After a line that a crash cut short they begin a line of their own."""
-        cut = self.file.exists() and not self.file.read_bytes().endswith(b"\n")
-        lines = [json.dumps({"edit": key, **values}) for key, values in figures.items()]
+        """Keep the figures of some edits."""
         with self.file.open("a") as file:
-            file.write("\n" * cut + "".join(f"{line}\n" for line in lines))
+            file.writelines(json.dumps({"edit": key, **values}) + "\n" for key, values in figures.items())
         self.known |= figures
