@@ -147,7 +147,7 @@ def edit_samples(
     missing = {key: sample for key, sample in by_key.items() if key not in material.images}
     with progress(f"edit: {variant}", len(by_key), len(by_key) - len(missing), "images") as bar:
         for keys in _batches(missing, editor.batch_size):
-            with memory_advice(f"rows.{variant.row}.batch_size", editor.batch_size):
+            with memory_advice(f"++rows.{variant.row}.batch_size", editor.batch_size):
                 edits = _edit(editor, [missing[key] for key in keys], variant, material)
             for key, edit in zip(keys, edits, strict=True):
                 material.images.write(key, edit)

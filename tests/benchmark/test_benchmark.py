@@ -140,9 +140,13 @@ def test_memory_that_ends_is_a_failure_with_the_batch_size_to_try(
     monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.batch_size", 4, raising=False)
     monkeypatch.setattr("sim2real_aug.benchmark.measures.Style.__call__", ends)
     failures = run_benchmark(config(rows), images, photos, tmp_path / "run")["failures"]
-    assert "ran out with rows.large.batch_size=4; try rows.large.batch_size=2 " in failures["row large"]
+    assert "ran out with rows.large.batch_size=4; try ++rows.large.batch_size=2 " in failures["row large"]
     assert "ran out with batch_size=16; try batch_size=8 " in failures["measure style"]
     assert set(failures) == {"row large", "measure style"}
+    advice = failures["row large"].split("try ")[1].split()[0]
+    for benchmark, row in (("push_t", "base"), ("roads", "instruct_pix2pix")):
+        advised = compose("benchmark", [f"benchmark={benchmark}", advice.replace("large", row)])
+        assert advised.rows[row].batch_size == 2
 
 
 def test_a_segmentation_that_does_not_load_fails_what_needs_regions(
