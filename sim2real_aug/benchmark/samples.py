@@ -118,9 +118,10 @@ class Task:
     edit: Edit
     photos: PhotoSet
 
-    def turned(self, turn: int) -> Frame:
-        """The photos (P, S, S, 3) with number `turn` first: that is the one an edit takes after."""
-        return np.roll(self.photos.images, -turn, axis=0)
+    def turned(self, turn: int) -> PhotoSet:
+        """The photos with number `turn` first: that is the one an edit takes after."""
+        images, names = self.photos.images, self.photos.names
+        return PhotoSet(np.roll(images, -turn, axis=0), names[turn:] + names[:turn], self.photos.masks)
 
 
 def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int) -> list[Task]:
