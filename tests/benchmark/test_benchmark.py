@@ -15,11 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sim2real_aug.benchmark.material import read_material
 from sim2real_aug.benchmark.run import run_benchmark
 from sim2real_aug.benchmark.samples import Edit, content_hash, open_sources, read_tasks
 from sim2real_aug.cli.app import run as command_line
 from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.data.photos import to_square
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.null_text import NullTextEditor
 from sim2real_aug.errors import BadInput
@@ -223,6 +225,14 @@ def test_photos_are_those_of_the_edits_name_where_there_are(
     said = capsys.readouterr().err
     assert f"sand, mud take after the same photos, {photos}; " in said
     assert "ice" not in said
+
+
+def test_photos_have_the_shape_of_the_images(images: Path, tmp_path: Path):
+    wide = np.random.default_rng(2).integers(0, 256, (40, 60, 3), np.uint8)  # as wide for its height as the images
+    (tmp_path / "wide").mkdir()
+    Image.fromarray(wide).save(tmp_path / "wide" / "bench.png")
+    material = read_material(config({}), images, tmp_path / "wide", tmp_path / "cache")
+    np.testing.assert_array_equal(material.samples[0].task.photos.images[0], to_square(wide, 32, ratio=60 / 40))
 
 
 def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Path, tmp_path: Path):
