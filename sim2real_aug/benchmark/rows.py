@@ -101,6 +101,7 @@ class InstructPix2Pix:
         batch_size: int = 4,
         device: str = "cpu",
     ) -> None:
+        _require_guided(guidance_scale, image_guidance_scale)
         self.settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         self.image_guidance_scale, self.suffix, self.batch_size = image_guidance_scale, suffix, batch_size
         self.pipeline = _load_pipeline(path, architecture).to(device)
@@ -110,11 +111,12 @@ class InstructPix2Pix:
     def __call__(self, request: Request) -> Frames:
         images = to_images(request.images)
         height, width = images.shape[-2:]
-        scale = request.image_guidance_scale
+        scale = self.image_guidance_scale if request.image_guidance_scale is None else request.image_guidance_scale
+        _require_guided(self.settings["guidance_scale"], scale)
         edits: torch.Tensor = self.pipeline(
             prompt=[request.edit.instruction + self.suffix] * len(images),
             image=resized(images, nearest_size(height, width, latent_stride(self.pipeline.vae))),
-            image_guidance_scale=self.image_guidance_scale if scale is None else scale,
+            image_guidance_scale=scale,
             generator=[torch_generator(request.seed, "noise") for _ in images],
             output_type="pt",
             **self.settings,
@@ -156,6 +158,15 @@ class ColorTransfer:
                 "a colour transfer has no image guidance scale to sweep; leave it out of sweep.rows"
             )
         return self.transfer(request.images, request.photos.images)
+
+
+def _require_guided(guidance_scale: float, image_guidance_scale: float) -> None:
+    """Raises BadInput for scales at which diffusers' pipeline turns guidance off, by image and instruction."""
+    if guidance_scale <= 1 or image_guidance_scale < 1:
+        raise BadInput(
+            "InstructPix2Pix must have a guidance_scale above 1 and an image_guidance_scale of at least 1, else "
+            f"diffusers turns all guidance off; got {guidance_scale:g} and {image_guidance_scale:g}"
+        )
 
 
 def _load_pipeline(path: str, architecture: str) -> Any:

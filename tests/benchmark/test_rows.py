@@ -1,11 +1,15 @@
 """Rows of the benchmark: what an editor of ours is asked for."""
 
-import numpy as np
+from pathlib import Path
 
-from sim2real_aug.benchmark.rows import Request, Specialist
+import numpy as np
+import pytest
+
+from sim2real_aug.benchmark.rows import InstructPix2Pix, Request, Specialist
 from sim2real_aug.benchmark.samples import Edit, Task
 from sim2real_aug.data.photos import PhotoSet, as_photo_set
 from sim2real_aug.envs.rendering import make_renderer
+from sim2real_aug.errors import BadInput
 
 EDIT = Edit("make it look like a real photo", "", "")
 
@@ -40,3 +44,16 @@ def test_an_edit_with_composed_prompts_goes_by_the_masks_of_the_photos() -> None
     np.testing.assert_array_equal(turned.mask_of_each[0], corner)
     edits = [row(Request(drawn[:1], EDIT, photos)) for photos in (turned, as_photo_set(turned.images))]
     assert (edits[0] != edits[1]).any()
+
+
+def test_scales_at_which_diffusers_does_not_guide_are_refused(checkpoints: Path) -> None:
+    path = str(checkpoints / "instruct-pix2pix")
+    with pytest.raises(BadInput, match=r"guidance off; got 1 and 1\.5"):
+        InstructPix2Pix(path, guidance_scale=1.0)
+    with pytest.raises(BadInput, match=r"guidance off; got 7\.5 and 0\.8"):
+        InstructPix2Pix(path, image_guidance_scale=0.8)
+    row = InstructPix2Pix(path, num_inference_steps=1, image_guidance_scale=1.0)
+    photos = as_photo_set(np.zeros((1, 32, 32, 3), np.uint8))
+    with pytest.raises(BadInput, match=r"guidance off; got 7\.5 and 0\.9"):
+        row(Request(np.zeros((1, 32, 32, 3), np.uint8), EDIT, photos, image_guidance_scale=0.9))
+    assert row(Request(np.zeros((1, 32, 32, 3), np.uint8), EDIT, photos)).shape == (1, 32, 32, 3)
