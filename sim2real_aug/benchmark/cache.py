@@ -15,12 +15,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import sim2real_aug
 from sim2real_aug.report.pictures import encode_png
+
+VERSION = sim2real_aug.__version__
+REVISION = 1  # between versions: to be raised by a change of what a row, a mask or a measure makes of the same input
 
 
 def key_of(*parts: object) -> str:
-    """Hex, of anything that JSON has."""
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    """Hex, of anything that JSON has, and of the code that makes something of it."""
+    content = json.dumps([VERSION, REVISION, *parts], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 class Images:

@@ -250,6 +250,19 @@ def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Pat
     assert table(out)["reinhard"] == first
 
 
+@pytest.mark.parametrize("changed", ["VERSION", "REVISION"])
+def test_what_other_code_made_is_made_anew(
+    changed: str, images: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "run"
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    before = [set(modified(out / "cache" / kind)) for kind in ("images", "scores")]
+    monkeypatch.setattr(f"sim2real_aug.benchmark.cache.{changed}", "another")
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    after = [set(modified(out / "cache" / kind)) for kind in ("images", "scores")]
+    assert [len(names) for names in after] == [2 * len(names) for names in before]
+
+
 def test_figures_cut_short_by_a_crash_are_measured_again(images: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "run"
     run_benchmark(config(transfers("reinhard")), images, photos, out)
