@@ -70,9 +70,8 @@ def run_benchmark(
         edited |= edit_row(node, own, material, failures)
     figures: dict[str, dict[str, float]] = {}
     for name, node in config.measures.items() if edited else ():
-        work = partial(judge_edits, name, node, edited, masks, material)
-        for key, values in (_surviving(f"measure {name}", failures, work) or {}).items():
-            figures[key] = figures.get(key, {}) | values
+        work = partial(add_figures, figures, name, node, edited, masks, material)
+        _surviving(f"measure {name}", failures, work)
     if not figures:
         raise BadInput("nothing could be measured: " + "; ".join(": ".join(why) for why in failures.items()))
     results = [
@@ -172,6 +171,17 @@ def _batches(samples: dict[str, Sample], size: int) -> Iterator[list[str]]:
         yield from (keys[start : start + size] for start in range(0, len(keys), size))
 
 
+def add_figures(
+    figures: dict[str, dict[str, float]], name: str, node: DictConfig, edited: Edited, masks: Masks, material: Material
+) -> None:
+    """Put one measure's figures beside those of the others. Raises BadInput for a column that is there already."""
+    judged = judge_edits(name, node, edited, masks, material)
+    if twice := _columns(judged) & _columns(figures):
+        raise BadInput(f"another measure gives {', '.join(sorted(twice))} too; give one of them another name")
+    for key, values in judged.items():
+        figures[key] = figures.get(key, {}) | values
+
+
 @torch.no_grad()
 def judge_edits(
     name: str, node: DictConfig, edited: Edited, masks: Masks, material: Material
@@ -193,6 +203,10 @@ def judge_edits(
             figures.add({kept_by[key]: row for key, row in zip(keys, rows, strict=True)})
             bar.advance(len(keys))
     return {key: figures.known[kept_by[key]] for key in by_key}
+
+
+def _columns(figures: dict[str, dict[str, float]]) -> set[str]:
+    return {column for values in figures.values() for column in values}
 
 
 def _seen(samples: Sequence[Sample], keys: Sequence[str], masks: Masks | None, material: Material) -> Seen:

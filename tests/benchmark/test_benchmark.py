@@ -250,6 +250,25 @@ def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Pat
     assert table(out)["reinhard"] == first
 
 
+def test_a_column_is_of_one_measure_and_goes_by_its_name(
+    checkpoints: Path, images: Path, photos: Path, tmp_path: Path
+):
+    asked = config(transfers("reinhard"), "+measures.style.name=STY_compact")
+    scorer = {"_target_": "sim2real_aug.judges.clip_text.load_clip_text", "name": str(checkpoints / "clip")}
+    text = {"_target_": ANSWER, "name": "STY_compact", "scorer": scorer}
+    asked.measures = {"style": asked.measures.style, "text": text}
+    summary = run_benchmark(asked, images, photos, tmp_path / "run")
+    assert set(summary["failures"]) == {"measure text"}
+    assert "another measure gives STY_compact too" in summary["failures"]["measure text"]
+    style = table(tmp_path / "run")["reinhard"]
+    assert set(style) == {"STY_compact"}
+    asked.measures.text.name = "CLIP_txt"
+    assert run_benchmark(asked, images, photos, tmp_path / "run")["failures"] == {}
+    both = table(tmp_path / "run")["reinhard"]
+    assert set(both) == {"STY_compact", "CLIP_txt"}
+    assert both["STY_compact"] == style["STY_compact"]
+
+
 @pytest.mark.parametrize("changed", ["VERSION", "REVISION"])
 def test_what_other_code_made_is_made_anew(
     changed: str, images: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
