@@ -106,17 +106,26 @@ def edit_row(
     edited: Edited = {variant: {} for variant in variants}
     parts = _surviving(name, failures, partial(parts_of, node, material.samples))
     for part, samples in parts or ():
-        editor = _surviving(name, failures, partial(make, part, device=material.device))
-        if editor is None:
+        if not edit_part(part, samples, edited, name, material, failures):
             return {}
-        for variant in list(edited):
-            work = partial(edit_samples, editor, variant, samples, material)
-            made = _surviving(f"row {variant}", failures, work)
-            if made is None:
-                del edited[variant]
-            else:
-                edited[variant] |= made
     return edited if parts else {}
+
+
+def edit_part(
+    part: DictConfig, samples: Sequence[Sample], edited: Edited, name: str, material: Material, failures: dict[str, str]
+) -> bool:
+    """Add what one editor makes of its samples to each variant, and drop a variant that fails; False where the editor
+    does not load. A function of its own, so that the editor is gone before the next one loads."""
+    editor = _surviving(name, failures, partial(make, part, device=material.device))
+    if editor is None:
+        return False
+    for variant in list(edited):
+        made = _surviving(f"row {variant}", failures, partial(edit_samples, editor, variant, samples, material))
+        if made is None:
+            del edited[variant]
+        else:
+            edited[variant] |= made
+    return True
 
 
 def parts_of(node: DictConfig, samples: Sequence[Sample]) -> list[tuple[DictConfig, list[Sample]]]:

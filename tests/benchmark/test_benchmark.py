@@ -3,10 +3,11 @@
 import csv
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sim2real_aug.benchmark.material import read_material
+from sim2real_aug.benchmark.rows import ColorTransfer
 from sim2real_aug.benchmark.run import run_benchmark
 from sim2real_aug.benchmark.samples import Edit, content_hash, open_sources, read_tasks
 from sim2real_aug.cli.app import run as command_line
@@ -182,6 +184,23 @@ def test_a_row_may_have_an_editor_for_each_edit(checkpoints: Path, images: Path,
     asked.rows.ours.path = {"realistic": place["realistic"]}
     with pytest.raises(BadInput, match="row ours: path gives no editor for second; it has realistic"):
         run_benchmark(asked, images, photos, tmp_path / "lacking")
+
+
+class Lone(ColorTransfer):
+    """A row that fails to load beside another."""
+
+    alive: ClassVar[weakref.WeakSet["Lone"]] = weakref.WeakSet()
+
+    def __init__(self, path: str, device: str) -> None:
+        assert not self.alive, "another editor is in memory"
+        super().__init__(path, device=device)
+        self.alive.add(self)
+
+
+def test_the_editor_of_one_edit_is_gone_before_that_of_the_next_loads(images: Path, photos: Path, tmp_path: Path):
+    row = {"_target_": f"{__name__}.Lone", "path": {"realistic": "reinhard", "second": "histogram"}}
+    asked = config({"own": row}, "+edits.second={instruction: a, source_caption: a, target_caption: a}")
+    assert run_benchmark(asked, images, photos, tmp_path / "run")["failures"] == {}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
