@@ -80,8 +80,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int = 10) -> 
 def memory_advice(key: str, value: int, least: int = 1, also: str = "") -> Iterator[None]:
     """Raises Fault of one line where the memory ends inside: what ran out, and half of the batch size to try.
 
-    key: of the batch size in the configuration, `value`. least: below it the key changes nothing. also: what has to
-    be typed besides.
+    key: of the batch size in the configuration, `value`, as it is typed: with ++ where it may not be there yet.
+    least: below it the key changes nothing. also: what has to be typed besides.
     """
     try:
         yield
@@ -92,7 +92,7 @@ def memory_advice(key: str, value: int, least: int = 1, also: str = "") -> Itera
         half = f"try {key}={max(least, value // 2)} {also}".rstrip()
         advice = half if value > least else "no batch is smaller: take a smaller model or image, or another device"
         reason = ". ".join(one_line(error).split(". ")[:3])  # the rest of torch's is about its allocator
-        raise Fault(f"{what} ran out with {key}={value}; {advice} ({reason})") from error
+        raise Fault(f"{what} ran out with {key.lstrip('+')}={value}; {advice} ({reason})") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

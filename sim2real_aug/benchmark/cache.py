@@ -15,12 +15,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import sim2real_aug
 from sim2real_aug.report.pictures import encode_png
+
+VERSION = sim2real_aug.__version__
+REVISION = 1  # between versions: to be raised by a change of what a row, a mask or a measure makes of the same input
 
 
 def key_of(*parts: object) -> str:
-    """Hex, of anything that JSON has."""
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+    """Hex, of anything that JSON has, and of the code that makes something of it."""
+    content = json.dumps([VERSION, REVISION, *parts], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 class Images:
@@ -57,20 +62,23 @@ class Images:
 
 
 class Figures:
-    """What one judge said of each edit, by the edit's key; appended as it is known."""
+    """What one judge said of each edit, by the edit's key; appended as it is known. A line that a crash cut short is
+    removed: what is appended to it would be lost with it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         self.known: dict[str, dict[str, float]] = {}
-        for line in file.read_text().split("\n")[:-1] if file.exists() else ():
+        content = file.read_bytes() if file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(file, len(whole))
+        for line in whole.splitlines():
             record = json.loads(line)
             self.known[record.pop("edit")] = record
 
     def add(self, figures: dict[str, dict[str, float]]) -> None:
-        """Keep the figures of some edits. After a line that a crash cut short they begin a line of their own."""
-        cut = self.file.exists() and not self.file.read_bytes().endswith(b"\n")
-        lines = [json.dumps({"edit": key, **values}) for key, values in figures.items()]
+        """Keep the figures of some edits."""
         with self.file.open("a") as file:
-            file.write("\n" * cut + "".join(f"{line}\n" for line in lines))
+            file.writelines(json.dumps({"edit": key, **values}) + "\n" for key, values in figures.items())
         self.known |= figures

@@ -57,13 +57,13 @@ class Material:
 
 
 def read_material(config: DictConfig, place: str | Path, photos: Path | None, cache: Path) -> Material:
-    """Images, photos and edits of a configuration, all of them read once."""
+    """Images, photos and edits of a configuration, all of them read once. Photos get the shape of the first image."""
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     sources = open_sources(place, config.images, config.image_size, config.bayer)
     edits = {str(name): settings(Edit, node, f"edits.{name}") for name, node in config.edits.items()}
-    size = config.image_size or min(sources.load(0).shape[:2])
-    tasks = read_tasks(edits, photos, size)
+    height, width = sources.load(0).shape[:2]
+    tasks = read_tasks(edits, photos, config.image_size or min(height, width), width / height)
     samples = []
     with progress("read the images", len(sources), unit="images") as bar:
         for number in range(len(sources)):

@@ -66,17 +66,17 @@ class Preservation:
 
 
 class Style:
-    """STY_in, the mean over `encoders`."""
+    """STY_in, the mean over `encoders`. name: the column."""
 
     needs_masks = True
 
-    def __init__(self, encoders: Mapping[str, EmbeddingJudge], device: str = "cpu") -> None:
+    def __init__(self, encoders: Mapping[str, EmbeddingJudge], name: str = "STY_in", device: str = "cpu") -> None:
         self.encoders = [_placed(encoder, device) for _, encoder in sorted(encoders.items())]
-        self.identity = key_of([identity_of(encoder) for encoder in self.encoders])
+        self.name, self.identity = name, key_of(name, [identity_of(encoder) for encoder in self.encoders])
 
     def __call__(self, seen: Seen) -> dict[str, Tensor]:
         style = style_in(self.encoders, seen.edits, seen.inside, seen.photos, seen.photo_inside)
-        return {"STY_in": style}
+        return {self.name: style}
 
 
 class TextAnswer:
@@ -85,7 +85,7 @@ class TextAnswer:
     needs_masks = False
 
     def __init__(self, name: str, scorer: TextScorer, device: str = "cpu") -> None:
-        self.name, self.scorer, self.identity = name, _placed(scorer, device), identity_of(scorer)
+        self.name, self.scorer, self.identity = name, _placed(scorer, device), key_of(name, identity_of(scorer))
 
     def __call__(self, seen: Seen) -> dict[str, Tensor]:
         return {self.name: self.scorer.score(seen.edits, seen.texts)}

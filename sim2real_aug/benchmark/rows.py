@@ -1,6 +1,6 @@
 """The editors that are compared, each a row of the table. `configs/benchmark.yaml` names them.
 
-Legend: B images; images (B, H, W, 3) uint8 RGB of one size; photos (P, S, S, 3) uint8.
+Legend: B images; images (B, H, W, 3) uint8 RGB of one size.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sim2real_aug.augment.classical import CLASSICAL
 from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.benchmark.cache import key_of
 from sim2real_aug.benchmark.samples import Edit
+from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.coding import latent_stride, nearest_size
 from sim2real_aug.editor.editor import resized, to_frames, to_images
@@ -35,14 +36,14 @@ WITHOUT = {"safety_checker": None, "feature_extractor": None, "image_encoder": N
 
 @dataclass(frozen=True)
 class Request:
-    """One edit of B images. photos: its visual prompts, the first of which an edit takes after.
+    """One edit of B images. photos: its visual prompts with their masks; an edit takes after the first.
 
     image_guidance_scale: s_I, None: the editor's own.
     """
 
     images: Frames
     edit: Edit
-    photos: Frames
+    photos: PhotoSet
     seed: int = 0
     image_guidance_scale: float | None = None
 
@@ -76,7 +77,7 @@ class Specialist:
         try:
             if self.editor.composes:  # after the first photo, with a plate of all of them
                 return np.concatenate([edit(image[None], request.photos) for image in request.images])
-            return edit(request.images, request.photos[: self.settings.photos_per_edit or None])
+            return edit(request.images, request.photos.images[: self.settings.photos_per_edit or None])
         finally:
             self.editor.edit_settings = self.settings
 
@@ -100,6 +101,7 @@ class InstructPix2Pix:
         batch_size: int = 4,
         device: str = "cpu",
     ) -> None:
+        _require_guided(guidance_scale, image_guidance_scale)
         self.settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         self.image_guidance_scale, self.suffix, self.batch_size = image_guidance_scale, suffix, batch_size
         self.pipeline = _load_pipeline(path, architecture).to(device)
@@ -109,11 +111,12 @@ class InstructPix2Pix:
     def __call__(self, request: Request) -> Frames:
         images = to_images(request.images)
         height, width = images.shape[-2:]
-        scale = request.image_guidance_scale
+        scale = self.image_guidance_scale if request.image_guidance_scale is None else request.image_guidance_scale
+        _require_guided(self.settings["guidance_scale"], scale)
         edits: torch.Tensor = self.pipeline(
             prompt=[request.edit.instruction + self.suffix] * len(images),
             image=resized(images, nearest_size(height, width, latent_stride(self.pipeline.vae))),
-            image_guidance_scale=self.image_guidance_scale if scale is None else scale,
+            image_guidance_scale=scale,
             generator=[torch_generator(request.seed, "noise") for _ in images],
             output_type="pt",
             **self.settings,
@@ -154,7 +157,16 @@ class ColorTransfer:
             raise BadInput(
                 "a colour transfer has no image guidance scale to sweep; leave it out of sweep.rows"
             )
-        return self.transfer(request.images, request.photos)
+        return self.transfer(request.images, request.photos.images)
+
+
+def _require_guided(guidance_scale: float, image_guidance_scale: float) -> None:
+    """Raises BadInput for scales at which diffusers' pipeline turns guidance off, by image and instruction."""
+    if guidance_scale <= 1 or image_guidance_scale < 1:
+        raise BadInput(
+            "InstructPix2Pix must have a guidance_scale above 1 and an image_guidance_scale of at least 1, else "
+            f"diffusers turns all guidance off; got {guidance_scale:g} and {image_guidance_scale:g}"
+        )
 
 
 def _load_pipeline(path: str, architecture: str) -> Any:

@@ -70,9 +70,8 @@ def run_benchmark(
         edited |= edit_row(node, own, material, failures)
     figures: dict[str, dict[str, float]] = {}
     for name, node in config.measures.items() if edited else ():
-        work = partial(judge_edits, name, node, edited, masks, material)
-        for key, values in (_surviving(f"measure {name}", failures, work) or {}).items():
-            figures[key] = figures.get(key, {}) | values
+        work = partial(add_figures, figures, name, node, edited, masks, material)
+        _surviving(f"measure {name}", failures, work)
     if not figures:
         raise BadInput("nothing could be measured: " + "; ".join(": ".join(why) for why in failures.items()))
     results = [
@@ -107,17 +106,26 @@ def edit_row(
     edited: Edited = {variant: {} for variant in variants}
     parts = _surviving(name, failures, partial(parts_of, node, material.samples))
     for part, samples in parts or ():
-        editor = _surviving(name, failures, partial(make, part, device=material.device))
-        if editor is None:
+        if not edit_part(part, samples, edited, name, material, failures):
             return {}
-        for variant in list(edited):
-            work = partial(edit_samples, editor, variant, samples, material)
-            made = _surviving(f"row {variant}", failures, work)
-            if made is None:
-                del edited[variant]
-            else:
-                edited[variant] |= made
     return edited if parts else {}
+
+
+def edit_part(
+    part: DictConfig, samples: Sequence[Sample], edited: Edited, name: str, material: Material, failures: dict[str, str]
+) -> bool:
+    """Add what one editor makes of its samples to each variant, and drop a variant that fails; False where the editor
+    does not load. A function of its own, so that the editor is gone before the next one loads."""
+    editor = _surviving(name, failures, partial(make, part, device=material.device))
+    if editor is None:
+        return False
+    for variant in list(edited):
+        made = _surviving(f"row {variant}", failures, partial(edit_samples, editor, variant, samples, material))
+        if made is None:
+            del edited[variant]
+        else:
+            edited[variant] |= made
+    return True
 
 
 def parts_of(node: DictConfig, samples: Sequence[Sample]) -> list[tuple[DictConfig, list[Sample]]]:
@@ -147,7 +155,7 @@ def edit_samples(
     missing = {key: sample for key, sample in by_key.items() if key not in material.images}
     with progress(f"edit: {variant}", len(by_key), len(by_key) - len(missing), "images") as bar:
         for keys in _batches(missing, editor.batch_size):
-            with memory_advice(f"rows.{variant.row}.batch_size", editor.batch_size):
+            with memory_advice(f"++rows.{variant.row}.batch_size", editor.batch_size):
                 edits = _edit(editor, [missing[key] for key in keys], variant, material)
             for key, edit in zip(keys, edits, strict=True):
                 material.images.write(key, edit)
@@ -172,6 +180,17 @@ def _batches(samples: dict[str, Sample], size: int) -> Iterator[list[str]]:
         yield from (keys[start : start + size] for start in range(0, len(keys), size))
 
 
+def add_figures(
+    figures: dict[str, dict[str, float]], name: str, node: DictConfig, edited: Edited, masks: Masks, material: Material
+) -> None:
+    """Put one measure's figures beside those of the others. Raises BadInput for a column that is there already."""
+    judged = judge_edits(name, node, edited, masks, material)
+    if twice := _columns(judged) & _columns(figures):
+        raise BadInput(f"another measure gives {', '.join(sorted(twice))} too; give one of them another name")
+    for key, values in judged.items():
+        figures[key] = figures.get(key, {}) | values
+
+
 @torch.no_grad()
 def judge_edits(
     name: str, node: DictConfig, edited: Edited, masks: Masks, material: Material
@@ -193,6 +212,10 @@ def judge_edits(
             figures.add({kept_by[key]: row for key, row in zip(keys, rows, strict=True)})
             bar.advance(len(keys))
     return {key: figures.known[kept_by[key]] for key in by_key}
+
+
+def _columns(figures: dict[str, dict[str, float]]) -> set[str]:
+    return {column for values in figures.values() for column in values}
 
 
 def _seen(samples: Sequence[Sample], keys: Sequence[str], masks: Masks | None, material: Material) -> Seen:

@@ -118,13 +118,14 @@ class Task:
     edit: Edit
     photos: PhotoSet
 
-    def turned(self, turn: int) -> Frame:
-        """The photos (P, S, S, 3) with number `turn` first: that is the one an edit takes after."""
-        return np.roll(self.photos.images, -turn, axis=0)
+    def turned(self, turn: int) -> PhotoSet:
+        """The photos with number `turn` first: that is the one an edit takes after."""
+        images, names = self.photos.images, self.photos.names
+        return PhotoSet(np.roll(images, -turn, axis=0), names[turn:] + names[:turn], self.photos.masks)
 
 
-def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int) -> list[Task]:
-    """A task for each edit, its photos at `size` pixels a side.
+def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int, ratio: float = 1.0) -> list[Task]:
+    """A task for each edit, its photos at `size` pixels a side, for images of width / height `ratio`.
 
     They are in the folder that the edit names, else in that of the edit's name in `photos`, else in `photos` itself.
     Says which edits share a folder. Raises BadInput for an edit that has none.
@@ -140,4 +141,4 @@ def read_tasks(edits: dict[str, Edit], photos: str | Path | None, size: int) -> 
         sharing = [name for name in edits if folders[name] == folder]
         if len(sharing) > 1:
             say(f"{', '.join(sharing)} take after the same photos, {folder}; one's own would be {folder / 'NAME'}")
-    return [Task(name, edit, load_photos(folders[name], size)) for name, edit in edits.items()]
+    return [Task(name, edit, load_photos(folders[name], size, ratio)) for name, edit in edits.items()]

@@ -45,8 +45,7 @@ class NullTextSettings:
 
     inner_steps: Adam steps for each null text, 0: they stay the empty prompt's. cross_replace, self_replace: shares of
     the steps, from the noise, in which the target has the source's attention; 0.4 lets a swapped word move more than
-    0.8. self_replace_tokens: positions of the largest self-attention map that is replaced, 16 x 16 of the 64 x 64 of
-    Stable Diffusion at 512 pixels: where latents are smaller, so should it be.
+    0.8.
     """
 
     num_inference_steps: int = 50
@@ -54,10 +53,9 @@ class NullTextSettings:
     inner_steps: int = 10
     cross_replace: float = 0.8
     self_replace: float = 0.4
-    self_replace_tokens: int = 256
 
     def __post_init__(self) -> None:
-        mistakes = below_least(self, num_inference_steps=1, inner_steps=0, self_replace_tokens=0)
+        mistakes = below_least(self, num_inference_steps=1, inner_steps=0)
         if self.num_inference_steps > DECAY_STEPS:
             mistakes.append(
                 f"num_inference_steps must be at most {DECAY_STEPS}, where the learning rate has fallen to 0; "
@@ -229,7 +227,7 @@ class NullTextEditor(DiffusionPipeline):
         self_until = replaced_steps(settings.self_replace, steps)
         latents = noise.repeat(2, 1, 1, 1)
         for i, (t, null_text) in enumerate(zip(self.timesteps(), null_texts, strict=True)):
-            tokens = settings.self_replace_tokens if i < self_until else 0
+            tokens = positions_at_half(*noise.shape[-2:]) if i < self_until else 0
             with source_attention(self.unet, alignment if i < cross_until else None, tokens):
                 both = torch.cat([null_text.repeat(2, 1, 1), texts])
                 unconditional, conditional = self.predict(latents.repeat(2, 1, 1, 1), t, both).chunk(2)
@@ -243,6 +241,13 @@ def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
     Classifier-free guidance (Ho & Salimans 2022), equation 6, whose w is scale − 1.
     """
     return unconditional + scale * (conditional - unconditional)
+
+
+def positions_at_half(height: int, width: int) -> int:
+    """Positions of the largest self-attention map that is replaced: of latents (h, w) halved once, as the UNet halves
+    them. google/prompt-to-prompt's null_text_w_ptp.ipynb says 32 ** 2, of the 64 x 64 of 512 pixels; we keep the
+    share at every size."""
+    return math.ceil(height / 2) * math.ceil(width / 2)
 
 
 def require_plain(vae: Any, text_encoder: Any, unet: Any) -> None:

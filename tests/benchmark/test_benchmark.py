@@ -3,10 +3,11 @@
 import csv
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sim2real_aug.benchmark.material import read_material
+from sim2real_aug.benchmark.rows import ColorTransfer
 from sim2real_aug.benchmark.run import run_benchmark
 from sim2real_aug.benchmark.samples import Edit, content_hash, open_sources, read_tasks
 from sim2real_aug.cli.app import run as command_line
 from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBufferWriter
+from sim2real_aug.data.photos import to_square
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.null_text import NullTextEditor
 from sim2real_aug.errors import BadInput
@@ -140,9 +144,13 @@ def test_memory_that_ends_is_a_failure_with_the_batch_size_to_try(
     monkeypatch.setattr("sim2real_aug.benchmark.rows.InstructPix2Pix.batch_size", 4, raising=False)
     monkeypatch.setattr("sim2real_aug.benchmark.measures.Style.__call__", ends)
     failures = run_benchmark(config(rows), images, photos, tmp_path / "run")["failures"]
-    assert "ran out with rows.large.batch_size=4; try rows.large.batch_size=2 " in failures["row large"]
+    assert "ran out with rows.large.batch_size=4; try ++rows.large.batch_size=2 " in failures["row large"]
     assert "ran out with batch_size=16; try batch_size=8 " in failures["measure style"]
     assert set(failures) == {"row large", "measure style"}
+    advice = failures["row large"].split("try ")[1].split()[0]
+    for benchmark, row in (("push_t", "base"), ("roads", "instruct_pix2pix")):
+        advised = compose("benchmark", [f"benchmark={benchmark}", advice.replace("large", row)])
+        assert advised.rows[row].batch_size == 2
 
 
 def test_a_segmentation_that_does_not_load_fails_what_needs_regions(
@@ -176,6 +184,23 @@ def test_a_row_may_have_an_editor_for_each_edit(checkpoints: Path, images: Path,
     asked.rows.ours.path = {"realistic": place["realistic"]}
     with pytest.raises(BadInput, match="row ours: path gives no editor for second; it has realistic"):
         run_benchmark(asked, images, photos, tmp_path / "lacking")
+
+
+class Lone(ColorTransfer):
+    """A row that fails to load beside another."""
+
+    alive: ClassVar[weakref.WeakSet["Lone"]] = weakref.WeakSet()
+
+    def __init__(self, path: str, device: str) -> None:
+        assert not self.alive, "another editor is in memory"
+        super().__init__(path, device=device)
+        self.alive.add(self)
+
+
+def test_the_editor_of_one_edit_is_gone_before_that_of_the_next_loads(images: Path, photos: Path, tmp_path: Path):
+    row = {"_target_": f"{__name__}.Lone", "path": {"realistic": "reinhard", "second": "histogram"}}
+    asked = config({"own": row}, "+edits.second={instruction: a, source_caption: a, target_caption: a}")
+    assert run_benchmark(asked, images, photos, tmp_path / "run")["failures"] == {}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -221,6 +246,14 @@ def test_photos_are_those_of_the_edits_name_where_there_are(
     assert "ice" not in said
 
 
+def test_photos_have_the_shape_of_the_images(images: Path, tmp_path: Path):
+    wide = np.random.default_rng(2).integers(0, 256, (40, 60, 3), np.uint8)  # as wide for its height as the images
+    (tmp_path / "wide").mkdir()
+    Image.fromarray(wide).save(tmp_path / "wide" / "bench.png")
+    material = read_material(config({}), images, tmp_path / "wide", tmp_path / "cache")
+    np.testing.assert_array_equal(material.samples[0].task.photos.images[0], to_square(wide, 32, ratio=60 / 40))
+
+
 def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "run"
     run_benchmark(config(transfers("reinhard")), images, photos, out)
@@ -236,14 +269,47 @@ def test_nothing_is_made_twice_and_a_new_row_only_adds(images: Path, photos: Pat
     assert table(out)["reinhard"] == first
 
 
+def test_a_column_is_of_one_measure_and_goes_by_its_name(
+    checkpoints: Path, images: Path, photos: Path, tmp_path: Path
+):
+    asked = config(transfers("reinhard"), "+measures.style.name=STY_compact")
+    scorer = {"_target_": "sim2real_aug.judges.clip_text.load_clip_text", "name": str(checkpoints / "clip")}
+    text = {"_target_": ANSWER, "name": "STY_compact", "scorer": scorer}
+    asked.measures = {"style": asked.measures.style, "text": text}
+    summary = run_benchmark(asked, images, photos, tmp_path / "run")
+    assert set(summary["failures"]) == {"measure text"}
+    assert "another measure gives STY_compact too" in summary["failures"]["measure text"]
+    style = table(tmp_path / "run")["reinhard"]
+    assert set(style) == {"STY_compact"}
+    asked.measures.text.name = "CLIP_txt"
+    assert run_benchmark(asked, images, photos, tmp_path / "run")["failures"] == {}
+    both = table(tmp_path / "run")["reinhard"]
+    assert set(both) == {"STY_compact", "CLIP_txt"}
+    assert both["STY_compact"] == style["STY_compact"]
+
+
+@pytest.mark.parametrize("changed", ["VERSION", "REVISION"])
+def test_what_other_code_made_is_made_anew(
+    changed: str, images: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "run"
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    before = [set(modified(out / "cache" / kind)) for kind in ("images", "scores")]
+    monkeypatch.setattr(f"sim2real_aug.benchmark.cache.{changed}", "another")
+    run_benchmark(config(transfers("reinhard")), images, photos, out)
+    after = [set(modified(out / "cache" / kind)) for kind in ("images", "scores")]
+    assert [len(names) for names in after] == [2 * len(names) for names in before]
+
+
 def test_figures_cut_short_by_a_crash_are_measured_again(images: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "run"
     run_benchmark(config(transfers("reinhard")), images, photos, out)
     expected = table(out)
     for file in (out / "cache" / "scores").iterdir():
         file.write_text(file.read_text()[:-20])
-    run_benchmark(config(transfers("reinhard")), images, photos, out)
-    assert table(out) == expected
+    for run in ("that measures them again", "that reads them"):
+        assert run_benchmark(config(transfers("reinhard")), images, photos, out)["failures"] == {}, run
+        assert table(out) == expected, run
 
 
 def test_a_store_of_frames_as_a_user_types_it(

@@ -12,7 +12,12 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler, PNDMScheduler, Stable
 from torch import Tensor
 
 from sim2real_aug.editor import null_text
-from sim2real_aug.editor.null_text import NullTextEditor, NullTextSettings, load_null_text_editor
+from sim2real_aug.editor.null_text import (
+    NullTextEditor,
+    NullTextSettings,
+    load_null_text_editor,
+    positions_at_half,
+)
 from sim2real_aug.editor.prompt_to_prompt import align
 from sim2real_aug.errors import BadInput
 
@@ -64,7 +69,7 @@ def test_the_sampler_is_ddim_with_the_checkpoints_betas(load: Callable[..., Null
     assert (config.beta_start, config.beta_end, config.beta_schedule) == (0.00085, 0.012, "scaled_linear")
     assert (config.clip_sample, config.set_alpha_to_one) == (False, False)
     assert editor.timesteps().tolist() == list(range(981, 0, -20))
-    assert editor.settings == NullTextSettings(50, 7.5, 10, 0.8, 0.4, 256)
+    assert editor.settings == NullTextSettings(50, 7.5, 10, 0.8, 0.4)
 
 
 def test_a_step_back_and_forth_is_the_same_latent_and_diffusers_step(
@@ -245,8 +250,8 @@ def test_without_replacement_the_edit_is_diffusers_guided_sampling(
 def test_attention_is_replaced_in_the_first_steps(
     load: Callable[..., NullTextEditor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 5 steps 0.8 are four, 0.4 are two."""
-    editor, seen = load(num_inference_steps=5, self_replace_tokens=64), []
+    """Of 5 steps 0.8 are four, 0.4 are two; latents of 16 x 16 are 8 x 8 at half."""
+    editor, seen = load(num_inference_steps=5), []
 
     @contextmanager
     def recorded(unet: Any, alignment: Any, tokens: int) -> Any:
@@ -257,6 +262,11 @@ def test_attention_is_replaced_in_the_first_steps(
     alignment = align(editor.tokenizer, SOURCE, TARGET)
     editor.sample(noise(), editor.encode_text([SOURCE, TARGET]), null_texts(editor, 0), alignment)
     assert seen == [(True, 64), (True, 64), (True, 0), (True, 0), (False, 0)]
+
+
+def test_the_largest_replaced_self_attention_by_hand() -> None:
+    assert positions_at_half(64, 64) == 32**2, "google/prompt-to-prompt's, of 512 pixels a side"
+    assert positions_at_half(32, 43) == 16 * 22, "256 x 344 pixels; the UNet rounds up"
 
 
 def test_an_edit_depends_on_its_own_image_and_captions_only(load: Callable[..., NullTextEditor]) -> None:
@@ -283,8 +293,8 @@ def test_images_of_any_size_come_back_at_their_own(load: Callable[..., NullTextE
 
 def test_settings_list_every_mistake() -> None:
     with pytest.raises(BadInput) as error:
-        NullTextSettings(0, 0.5, -1, 1.5, float("nan"), -2)
-    for name in ("num_inference_steps", "guidance_scale", "inner_steps", "self_replace_tokens"):
+        NullTextSettings(0, 0.5, -1, 1.5, float("nan"))
+    for name in ("num_inference_steps", "guidance_scale", "inner_steps"):
         assert f"{name} must be at least" in str(error.value)
     assert "cross_replace must lie in 0..1; got 1.5; self_replace must lie in 0..1; got nan" in str(
         error.value
