@@ -48,6 +48,7 @@ PUSH_T_DIMS = 2
 EPISODES_A_PROCESS = 5
 EPISODES_FILE = "episodes.npz"
 SHOWN = ("picture_episodes", "video_episodes", "device")  # may be others when an evaluation is asked for again
+ADDED = ("policy",)  # later than the first evaluations, which lack it: its keys are compared where it is there
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def evaluate(
 
     out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
     RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
-    already is not run again: what is missing of its picture and videos is drawn from its states. The policy of a run
+    already is not run again: what is missing of its picture and videos is drawn from its states (a policy of your own
+    class, which has no weights to tell it by, is run every time). The policy of a run
     is evaluated in a path-traced domain by several processes, where there is no GPU: the calling script needs the
     usual `if __name__ == "__main__":`.
 
@@ -127,24 +129,24 @@ def evaluate(
     settings = settings or EvaluateSettings()
     make_renderer(settings.domain, config_dir=settings.config_dir)
     device = resolve_device(settings.device)
-    weights, path = "in memory", None
+    path = None
     if isinstance(policy, str | Path):
         path, policy = Path(policy), load_policy(policy).to(device)
-        weights = _digest(policy)
         out = settings.folder(path) if out is None else out
     check_fits_push_t(policy)
     if path is not None and not settings.allow_training_starts:
         _refuse_training_starts(path, settings)
     run = None
     if out is not None:
-        made_with = {**dataclasses.asdict(settings), "weights": weights}
+        made_with = {**dataclasses.asdict(settings), "policy": dataclasses.asdict(policy.settings)}
+        made_with["weights"] = _digest(policy) if isinstance(policy, DiffusionPolicy) else "unknown"
         for name in ("workers", "allow_training_starts"):  # no other episodes
             made_with.pop(name)
         made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
         config = OmegaConf.create(made_with)
-        run = RunFolder.open(out, config, overwrite, free=SHOWN)
+        run = RunFolder.open(out, config, overwrite, free=(*SHOWN, *ADDED))
         finished = run.summary()
-        if finished is not None:
+        if finished is not None and isinstance(policy, DiffusionPolicy):
             say(f"{run.path} is finished; --overwrite evaluates again")
             return _shown_anew(finished, settings, run)
     apart = path if device.type == "cpu" and is_pathtraced(settings.domain) else None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from sim2real_aug.config import settings as read_settings
@@ -20,7 +20,7 @@ from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
-from sim2real_aug.policies.diffusion import PolicySettings, load_policy
+from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate, summarise
 from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
@@ -174,6 +174,35 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
     again = evaluate(run, settings, overwrite=True)
     same = summary.keys() - {"seconds"}
     assert {key: again[key] for key in same} == {key: summary[key] for key in same}
+
+
+def test_a_finished_evaluation_is_that_of_one_policy_only(tmp_path: Path) -> None:
+    model = PolicySettings(
+        features=8, keypoints=4, down_dims=(8, 16), step_dim=8, image_size=24, crop_size=20, num_inference_steps=2
+    )
+    quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
+    policy = DiffusionPolicy(model).eval()
+    first = evaluate(policy, quick, out=tmp_path / "one")
+    assert evaluate(policy, quick, out=tmp_path / "one") == first
+    with pytest.raises(BadInput, match=r"holds a run made with another weights;"):
+        evaluate(DiffusionPolicy(model).eval(), quick, out=tmp_path / "one")
+    policy.settings = replace(model, num_inference_steps=1)
+    with pytest.raises(BadInput, match=r"holds a run made with another policy\.num_inference_steps;"):
+        evaluate(policy, quick, out=tmp_path / "one")
+    for _ in range(2):
+        own = Constant()
+        evaluate(own, quick, out=tmp_path / "own")
+        assert own.seen, "nothing tells two policies of one's own class apart: each is run"
+
+
+def test_an_evaluation_from_before_the_policy_was_recorded_counts(tmp_path: Path) -> None:
+    quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
+    policy = DiffusionPolicy(PolicySettings(num_inference_steps=1)).eval()
+    first = evaluate(policy, quick, out=tmp_path)
+    made_with = OmegaConf.load(tmp_path / "config.yaml")
+    del made_with["policy"]
+    OmegaConf.save(made_with, tmp_path / "config.yaml")
+    assert evaluate(policy, quick, out=tmp_path) == first
 
 
 def test_pictures_and_videos_are_drawn_later_from_the_states(
