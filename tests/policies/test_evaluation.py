@@ -20,6 +20,7 @@ from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
+from sim2real_aug.policies import evaluation
 from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate, summarise
 from sim2real_aug.policies.observation import Observation
@@ -262,6 +263,38 @@ def test_path_traced_episodes_are_the_same_with_any_number_of_processes(
     in_memory = evaluate(load_policy(run), chosen)
     for result, episode in zip(in_memory["per_episode"], found[0], strict=True):
         assert result["max_coverage"] == pytest.approx(episode.max_coverage, abs=1e-3)
+
+
+def test_a_stopped_evaluation_goes_on_from_the_groups_that_are_done(
+    write_store: Callable[..., Path],
+    tiny_config: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven episodes are a group of five and one of two, as of a path-traced domain."""
+    run, out = tmp_path / "run", tmp_path / "broken"
+    train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
+    monkeypatch.setattr(evaluation, "is_pathtraced", lambda domain: True)
+    seven = EvaluateSettings(episodes=7, max_steps=3, resamples=50, picture_episodes=0, device="cpu", workers=1)
+    whole = evaluate(run, seven, out=tmp_path / "whole")
+    seen: list[list[int]] = []
+
+    def dies(policy: Any, domain: str, seeds: list[int], *rest: Any) -> list[Episode]:
+        seen.append(seeds)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return run_episodes(policy, domain, seeds, *rest)
+
+    monkeypatch.setattr(evaluation, "run_episodes", dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, seven, out=out)
+    (out / "parts" / "seconds.txt").write_text("100")  # as if the first stretch was long
+    again = evaluate(run, seven, out=out)
+    first, last = list(range(100000, 100005)), [100005, 100006]
+    assert seen == [first, last, last]
+    assert again["per_episode"] == whole["per_episode"]
+    assert again["seconds"] >= 100
+    assert {path.name for path in out.iterdir()} == {"config.yaml", "episodes.npz", "summary.json"}
 
 
 @pytest.mark.parametrize(
