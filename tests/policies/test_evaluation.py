@@ -179,7 +179,7 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
 
 def test_a_finished_evaluation_is_that_of_one_policy_only(tmp_path: Path) -> None:
     model = PolicySettings(
-        features=8, keypoints=4, down_dims=(8, 16), step_dim=8, image_size=24, crop_size=20, num_inference_steps=2
+        features=8, keypoints=4, down_dims=(8, 16), step_dim=8, image_size=24, crop_size=20, num_inference_steps=10
     )
     quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
     policy = DiffusionPolicy(model).eval()
@@ -187,7 +187,7 @@ def test_a_finished_evaluation_is_that_of_one_policy_only(tmp_path: Path) -> Non
     assert evaluate(policy, quick, out=tmp_path / "one") == first
     with pytest.raises(BadInput, match=r"holds a run made with another weights;"):
         evaluate(DiffusionPolicy(model).eval(), quick, out=tmp_path / "one")
-    policy.settings = replace(model, num_inference_steps=1)
+    policy.settings = replace(model, num_inference_steps=16)
     with pytest.raises(BadInput, match=r"holds a run made with another policy\.num_inference_steps;"):
         evaluate(policy, quick, out=tmp_path / "one")
     for _ in range(2):
@@ -198,7 +198,7 @@ def test_a_finished_evaluation_is_that_of_one_policy_only(tmp_path: Path) -> Non
 
 def test_an_evaluation_from_before_the_policy_was_recorded_counts(tmp_path: Path) -> None:
     quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
-    policy = DiffusionPolicy(PolicySettings(num_inference_steps=1)).eval()
+    policy = DiffusionPolicy(PolicySettings()).eval()
     first = evaluate(policy, quick, out=tmp_path)
     made_with = OmegaConf.load(tmp_path / "config.yaml")
     del made_with["policy"]
