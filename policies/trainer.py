@@ -221,8 +221,8 @@ def train_step(
         loss = loss + settings.landmark_weight * seen
     if not math.isfinite(loss.item()):
         raise Fault(
-            f"the loss became {loss.item()} at step {training.step}; the last checkpoint is kept: lower the "
-            "learning rate (policy.training.learning_rate)"
+            f"the loss became {loss.item()} at step {training.step}; start again with a lower "
+            "policy.training.learning_rate and --overwrite"
         )
     training.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -254,6 +254,9 @@ def train_policy(
     )
     resolve_device(settings.device)
     stores = open_stores(dataset, augmented, model, settings.val_fraction)
+    has_landmarks = LANDMARKS in stores[0].names
+    if settings.landmark_weight and has_landmarks:
+        stores[0].check_finite(LANDMARKS)
     with open_dict(config):  # the places alone do not say what was learned from
         config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
     run = RunFolder.open(out, config, overwrite)
@@ -261,7 +264,7 @@ def train_policy(
     if finished is not None:
         say(f"{run.path} is finished; --overwrite trains again")
         return finished
-    if settings.landmark_weight and LANDMARKS not in stores[0].names:
+    if settings.landmark_weight and not has_landmarks:
         say(f"{dataset} has no data/{LANDMARKS}: the encoder learns without it (policy.training.landmark_weight)")
     share, most = settings.val_fraction, settings.max_train_episodes
     data = load_demonstrations(*stores, model, most, share, settings.seed, settings.use_gate)

@@ -192,13 +192,25 @@ def test_a_store_without_keypoints_is_said_to_lack_them(
     assert "data/keypoint" not in capsys.readouterr().err
 
 
+def test_keypoints_that_are_not_finite_are_refused_where_they_are_learned_from(
+    write_store: Write, tiny_config: Compose, tmp_path: Path
+) -> None:
+    points = np.random.default_rng(0).uniform(0, 512, (51, 9, 2))
+    points[25, 3] = np.nan
+    store, short = write_store("sim.zarr", keypoint=points), "policy.training.steps=1"
+    with pytest.raises(BadInput, match=r"data/keypoint holds NaN .* in 1 frames, first in frame 25 \(episode 1\)"):
+        train_policy(tiny_config(short), store, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train_policy(tiny_config(short, "policy.training.landmark_weight=0"), store, out=tmp_path / "run")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     write_store: Write, tiny_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = DiffusionPolicy.denoising_loss
     calls = iter([1.0, 1.0, 1.0, 1.0, float("nan")])
     monkeypatch.setattr(DiffusionPolicy, "denoising_loss", lambda *a, **k: real(*a, **k) * next(calls))
-    with pytest.raises(Fault, match="the loss became nan at step 4"):
+    with pytest.raises(Fault, match=r"nan at step 4; start again with a lower .*learning_rate and --overwrite"):
         train_policy(
             tiny_config("policy.training.validate_every=100"), write_store("sim.zarr"), out=tmp_path / "r"
         )
