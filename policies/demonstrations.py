@@ -79,11 +79,14 @@ class Demonstrations:
             return None
         return torch.from_numpy(self.landmarks[self.windows[items, : self.n_obs_steps]])
 
-    def frame_sample(self) -> Tensor:
-        """At most some hundred frames (m, H, W, 3) spread over all episodes, edited ones too where there are any."""
+    def frame_sample(self, augmented_probability: float) -> Tensor:
+        """At most some hundred frames (m, H, W, 3) spread over all episodes: of originals and edits, as many of each,
+        unless training shows one kind only."""
         every = slice(None, None, max(1, len(self.frames) // SAMPLED_FRAMES))
-        kinds = [self.frames] if self.edited is None else [self.frames, self.edited]
-        return torch.from_numpy(np.concatenate([frames[every] for frames in kinds]))
+        shown = [self.frames] if self.edited is None or augmented_probability < 1 else []
+        if self.edited is not None and augmented_probability > 0:
+            shown.append(self.edited)
+        return torch.from_numpy(np.concatenate([frames[every] for frames in shown]))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "weights"))
             policy = DiffusionPolicy(model)
-        policy.encoder.normalizer.fit(demonstrations.frame_sample())
+        policy.encoder.normalizer.fit(demonstrations.frame_sample(settings.augmented_probability))
         policy.state_normalizer.fit(torch.from_numpy(demonstrations.states))
         policy.action_normalizer.fit(torch.from_numpy(demonstrations.actions))
         policy.to(resolve_device(settings.device))

@@ -99,7 +99,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, "proxy weights"))
         network = ProxyNetwork(policy, settings.width)
-    network.encoder.normalizer.fit(data.frame_sample())
+    network.encoder.normalizer.fit(data.frame_sample(training.augmented_probability))
     device = resolve_device(training.device)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)

@@ -115,6 +115,27 @@ def test_edited_frames_take_the_place_of_originals_but_where_the_gate_failed(wri
     assert np.array_equal(shown, edits[every.windows[items][:, :2]]), "without the gate, every edit"
 
 
+def test_edits_that_are_never_shown_change_nothing(
+    write_store: Write, tiny_config: Compose, tmp_path: Path
+) -> None:
+    store, edits = write_store("sim.zarr"), write_store("a longer name.zarr")
+    zarr.open(str(edits), mode="r+")["data/action"][:] = ReplayBuffer.open(store).read("action")
+    short = ("policy.training.steps=2", "policy.training.augmented_probability=0")
+    train_policy(tiny_config(*short), store, out=tmp_path / "plain")
+    train_policy(tiny_config(*short), store, edits, tmp_path / "never")
+    plain, never = (load_policy(tmp_path / name).state_dict() for name in ("plain", "never"))
+    assert all(torch.equal(plain[name], never[name]) for name in plain)
+
+
+def test_frames_are_normalised_by_what_is_shown(write_store: Write) -> None:
+    path, edited = write_store("sim.zarr"), write_store("a longer name.zarr")
+    zarr.open(str(edited), mode="r+")["data/action"][:] = ReplayBuffer.open(path).read("action")
+    train, _ = load_demonstrations(*open_stores(path, edited, MODEL, 0.0), MODEL, None, 0.0, seed=0)
+    originals, edits = train.frames, train.edited
+    for probability, shown in ((0, [originals]), (0.25, [originals, edits]), (1, [edits])):
+        assert np.array_equal(train.frame_sample(probability).numpy(), np.concatenate(shown))
+
+
 def metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
