@@ -259,6 +259,14 @@ def test_a_dataset_that_does_not_fit_is_refused_before_anything_is_made(tmp_path
     assert not (tmp_path / "gain").exists()
 
 
+def test_frames_have_the_size_that_the_policy_takes(tmp_path):
+    model = "++stages.train_policy.settings.policy.model"
+    config = compose("gain", [*TINY, f"{model}.image_size=64", f"{model}.crop_size=56"])
+    experiment = Experiment(tmp_path, config)
+    for store in (simulated(experiment), redrawn(experiment, "randomized/25")):
+        assert ReplayBuffer.open(store).array("img").shape[1:] == (64, 64, 3)
+
+
 def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):
     env = PushTEnv(obs_type="state")
     env.reset(seed=7)
