@@ -50,20 +50,20 @@ CHECKPOINT = "last.pt"
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and how to train; each field is explained in `configs/policy/compact.yaml`."""
+    """How long and how to train; each field is explained in `configs/policy/compact.yaml`, which has the defaults."""
 
-    steps: int = 30000
-    batch_size: int = 128
-    noise_draws: int = 1
-    landmark_weight: float = 0.0
-    learning_rate: float = 3e-4
+    steps: int = 16000
+    batch_size: int = 16
+    noise_draws: int = 4
+    landmark_weight: float = 10.0
+    learning_rate: float = 1e-3
     adam_betas: tuple[float, float] = (0.95, 0.999)
     adam_eps: float = 1e-8
     weight_decay: float = 1e-6
-    warmup_steps: int = 500
+    warmup_steps: int = 200
     ema_power: float = 0.75
     ema_max_decay: float = 0.9999
-    max_train_episodes: int | None = 90
+    max_train_episodes: int | None = None
     val_fraction: float = 0.02
     augmented_probability: float = 0.5
     use_gate: bool = True

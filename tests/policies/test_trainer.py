@@ -321,6 +321,8 @@ def test_the_shipped_configurations_are_the_published_setting_where_they_must_be
     assert (model.horizon, model.n_obs_steps, model.n_action_steps) == (16, 2, 8)
     assert (model.image_size, model.crop_size, model.num_train_timesteps) == (96, 84, 100)
     assert training.adam_betas == (0.95, 0.999)
+    if name == "compact":
+        assert (model, training) == (PolicySettings(), TrainSettings()), "the defaults in Python"
     if name == "resnet18":
         assert model.down_dims == (512, 1024, 2048)
         assert (training.learning_rate, training.batch_size, training.warmup_steps) == (1e-4, 64, 500)
