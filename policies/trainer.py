@@ -23,7 +23,9 @@ from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from sim2real_aug.augment.provenance import ATTRIBUTE
 from sim2real_aug.config import settings as read_settings
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.sequences import split_episodes
 from sim2real_aug.devices import memory_advice, resolve_device
 from sim2real_aug.errors import BadInput, Fault, below_least
@@ -266,6 +268,8 @@ def train_policy(
         return finished
     if settings.landmark_weight and not has_landmarks:
         say(f"{dataset} has no data/{LANDMARKS}: the encoder learns without it (policy.training.landmark_weight)")
+    if stores[1] is not None and not settings.use_gate and _lacks_refused_edits(stores[1]):
+        say(f"{augmented} has original frames where the gate refused an edit, whatever policy.training.use_gate says")
     share, most = settings.val_fraction, settings.max_train_episodes
     data = load_demonstrations(*stores, model, most, share, settings.seed, settings.use_gate)
     episodes, _ = split_episodes(stores[0].n_episodes, share, most, settings.seed)
@@ -277,6 +281,11 @@ def train_policy(
         say(f"resuming {run.path} at step {training.step}")
     run.rewind(training.step)
     return _train(run, training, settings, *data)
+
+
+def _lacks_refused_edits(edits: ReplayBuffer) -> bool:
+    """Whether `augment` left out the edits that its gate refused; it stored them before it recorded a choice."""
+    return edits.attrs.get(ATTRIBUTE, {}).get("keep_refused") is False
 
 
 def _train(

@@ -213,6 +213,26 @@ def test_a_store_without_keypoints_is_said_to_lack_them(
     assert "data/keypoint" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("recorded", "said"), [({"keep_refused": False}, True), ({"keep_refused": True}, False)])
+def test_refused_edits_that_were_not_stored_cannot_be_taken(
+    recorded: dict[str, bool],
+    said: bool,
+    write_store: Write,
+    tiny_config: Compose,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, edits = write_store("sim.zarr"), write_store("a longer name.zarr")
+    changed = zarr.open(str(edits), mode="r+")
+    changed["data/action"][:] = ReplayBuffer.open(store).read("action")
+    changed.attrs["augmentation"] = recorded
+    for use_gate in (True, False):
+        short = ("policy.training.steps=1", f"policy.training.use_gate={use_gate}")
+        train_policy(tiny_config(*short), store, edits, tmp_path / str(use_gate))
+        told = "has original frames where the gate refused an edit" in capsys.readouterr().err
+        assert told == (said and not use_gate)
+
+
 def test_keypoints_that_are_not_finite_are_refused_where_they_are_learned_from(
     write_store: Write, tiny_config: Compose, tmp_path: Path
 ) -> None:
