@@ -245,6 +245,7 @@ def test_paths_that_hold_no_policy_are_refused_in_one_line(tmp_path: Path) -> No
         ({"kernel_size": 4}, "kernel_size must be odd and at least 1; got 4"),
         ({"step_dim": 2}, "step_dim must be even and at least 4; got 2"),
         ({"down_dims": ()}, r"down_dims must be one or more positive multiples of groups 8; got \[\]"),
+        ({"down_dims": (8, 12)}, r"down_dims must be one or more positive multiples of groups 8; got \[8, 12\]"),
         ({"groups": 0}, "groups must be at least 1; got 0"),
         ({"num_inference_steps": 101}, "num_inference_steps must lie in 1..num_train_timesteps 100"),
         ({"num_inference_steps": 60}, "60 of .* would start from half-clean actions; take 50 or 89$"),
