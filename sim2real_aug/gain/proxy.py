@@ -19,6 +19,8 @@ from torch import Generator, Tensor, nn
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.demonstrations import (
+    HELD_OUT,
+    TRAIN,
     BatchOrder,
     Demonstrations,
     load_demonstrations,
@@ -88,8 +90,8 @@ def measure_proxy(
     """
     whole, share = replace(policy, state_dim=5), settings.test_fraction
     mixed, alone = open_stores(*sources, whole, share), open_stores(real, None, whole, share)
-    train, _ = load_demonstrations(*mixed, whole, None, share, training.seed, training.use_gate)
-    _, test = load_demonstrations(*alone, whole, None, share, training.seed)
+    train, _ = load_demonstrations(*mixed, whole, None, share, training.seed, training.use_gate, (TRAIN,))
+    _, test = load_demonstrations(*alone, whole, None, share, training.seed, wanted=(HELD_OUT,))
     return _test(_train(train, policy, training, settings), test, settings.batch_size)
 
 

@@ -20,7 +20,7 @@ from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.policies import trainer
-from sim2real_aug.policies.demonstrations import BatchOrder, load_demonstrations, open_stores
+from sim2real_aug.policies.demonstrations import HELD_OUT, TRAIN, BatchOrder, load_demonstrations, open_stores
 from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.policies.trainer import TrainSettings, learning_rate_factor, make_ema, train_policy
@@ -90,6 +90,25 @@ def test_windows_are_read_as_stored(write_store: Write) -> None:
         while len(ahead) < 15:
             ahead.append(ahead[-1] if ahead[-1] in ends else ahead[-1] + 1)
         assert np.array_equal(actions[item, 1:], store.read("action")[ahead])
+
+
+def test_only_the_wanted_split_is_decoded(write_store: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = open_stores(write_store("sim.zarr"), None, MODEL, 0.34)
+    both = load_demonstrations(*stores, MODEL, None, 0.34, seed=0)
+    read: list[int] = []
+    images = ReplayBuffer.images
+
+    def counted(self: ReplayBuffer, start: int, stop: int) -> np.ndarray:
+        read.append(stop - start)
+        return images(self, start, stop)
+
+    monkeypatch.setattr(ReplayBuffer, "images", counted)
+    for place, name in enumerate((TRAIN, HELD_OUT)):
+        read.clear()
+        alone = load_demonstrations(*stores, MODEL, None, 0.34, seed=0, wanted=(name,))
+        assert sum(read) == len(both[place].frames)
+        assert np.array_equal(alone[place].frames, both[place].frames)
+        assert len(alone[1 - place]) == 0
 
 
 def test_edited_frames_take_the_place_of_originals_but_where_the_gate_failed(write_store: Write) -> None:
