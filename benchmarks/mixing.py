@@ -21,18 +21,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
-from sim2real_aug.config import as_override, compose
+from sim2real_aug.config import as_override, command_config, compose
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.run import run_gain
 
-SETTINGS = "stages.{}.settings."
 PLAN = ("arms=[specialist]", "seeds=[0]", "proxy=false", "stages.evaluate.settings.episodes=100")
 USUAL = "usual"
 NAMES = {"share": "share of edited windows", "photos": "photos", "episodes": "episodes"}
-STUDIES: dict[str, tuple[str, tuple[float, ...]]] = {
-    "share": (SETTINGS.format("train_policy") + "policy.training.augmented_probability", (0.0, 0.25, 0.5, 1.0)),
-    "photos": (SETTINGS.format("photos") + "count", (1, 4, 32)),
-    "episodes": (SETTINGS.format("simulate") + "episodes", (20, 40, 160)),
+# the stage, its setting, and the values beside the usual one
+STUDIES: dict[str, tuple[str, str, tuple[float, ...]]] = {
+    "share": ("train_policy", "policy.training.augmented_probability", (0.0, 0.25, 0.5, 1.0)),
+    "photos": ("photos", "count", (1, 4, 32)),
+    "episodes": ("simulate", "episodes", (20, 40, 160)),
 }
 Table = list[dict[str, Any]]
 
@@ -50,14 +50,26 @@ class Mixing:
         config = compose("gain", [*self.typed, *changes])
         return dict(run_gain(config, self.work / name, self.records / name)["arms"])
 
-    def measure(self, study: str) -> Table:
+    def usual(self, study: str) -> float:
+        """The study's value in the experiment as it is. Raises BadInput where the experiment leaves it open."""
+        stage, key, _ = STUDIES[study]
+        config = command_config(stage, compose("gain", list(self.typed)).stages[stage].settings)
+        value = OmegaConf.select(config, key)
+        if value is None:
+            raise BadInput(
+                f"the usual number of {NAMES[study]} must be known to be compared; "
+                f"add ++stages.{stage}.settings.{key}=80"
+            )
+        return float(value)
+
+    def measure(self, study: str, usual: float) -> Table:
         """One row a value, the usual one among them: the value and each arm's figures."""
-        key, values = STUDIES[study]
-        rows = [{study: OmegaConf.select(compose("gain", list(self.typed)), key), "arms": self.arms(USUAL)}]
+        stage, key, values = STUDIES[study]
+        rows = [{study: usual, "arms": self.arms(USUAL)}]
         # only policies differ in what they mix: the edits are the usual ones
         shared = [as_override("materials", str(self.work / USUAL))] if study == "share" else []
         for value in values:
-            changed = "++" + as_override(key, value)
+            changed = "++" + as_override(f"stages.{stage}.settings.{key}", value)
             rows.append({study: value, "arms": self.arms(f"{study}-{value:g}", changed, *shared)})
         return sorted(rows, key=itemgetter(study))
 
@@ -94,7 +106,8 @@ def main() -> int:
     plan = (f"scenes=[{arguments.scene}]", *PLAN, *arguments.overrides)
     mixing = Mixing(arguments.work, arguments.records, plan)
     try:
-        tables = {study: mixing.measure(study) for study in arguments.study or STUDIES}
+        usual = {study: mixing.usual(study) for study in arguments.study or STUDIES}  # all, before hours of measuring
+        tables = {study: mixing.measure(study, value) for study, value in usual.items()}
     except BadInput as error:
         parser.error(str(error))
     if arguments.picture is not None:

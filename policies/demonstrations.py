@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from sim2real_aug.seeding import numpy_generator
 FRAMES_AT_ONCE = 512
 SAMPLED_FRAMES = 512
 REQUIRED = ("img", "state", "action")
+TRAIN, HELD_OUT = "train", "held out"
 LANDMARKS = "keypoint"  # points of the block in window units, as the published demonstrations have them
 
 
@@ -79,11 +80,14 @@ class Demonstrations:
             return None
         return torch.from_numpy(self.landmarks[self.windows[items, : self.n_obs_steps]])
 
-    def frame_sample(self) -> Tensor:
-        """At most some hundred frames (m, H, W, 3) spread over all episodes, edited ones too where there are any."""
+    def frame_sample(self, augmented_probability: float) -> Tensor:
+        """At most some hundred frames (m, H, W, 3) spread over all episodes: of originals and edits, as many of each,
+        unless training shows one kind only."""
         every = slice(None, None, max(1, len(self.frames) // SAMPLED_FRAMES))
-        kinds = [self.frames] if self.edited is None else [self.frames, self.edited]
-        return torch.from_numpy(np.concatenate([frames[every] for frames in kinds]))
+        shown = [self.frames] if self.edited is None or augmented_probability < 1 else []
+        if self.edited is not None and augmented_probability > 0:
+            shown.append(self.edited)
+        return torch.from_numpy(np.concatenate([frames[every] for frames in shown]))
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,15 @@ def load_demonstrations(
     val_fraction: float,
     seed: int,
     use_gate: bool = True,
+    wanted: Collection[str] = (TRAIN, HELD_OUT),
 ) -> tuple[Demonstrations, Demonstrations]:
     """Training and validation demonstrations of the opened stores, disjoint in episodes.
 
-    use_gate: original frames where an edit failed the quality gate; False takes every edit.
+    use_gate: original frames where an edit failed the quality gate; False takes every edit. wanted: of which of the
+    two frames are read; the other comes without episodes.
     """
-    chosen = split_episodes(store.n_episodes, val_fraction, max_train_episodes, seed)
+    split = split_episodes(store.n_episodes, val_fraction, max_train_episodes, seed)
+    chosen = [part if name in wanted else part[:0] for name, part in zip((TRAIN, HELD_OUT), split, strict=True)]
     lengths = np.diff(store.episode_ends, prepend=0)
     total = int(sum(lengths[episodes].sum() for episodes in chosen)) * (1 if edits is None else 2)
     with progress("reading frames", total, unit="frames") as bar:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ WEIGHTS_FILE = "model.safetensors"
 SAMPLERS = ("ddim", "ddpm")
 LEAST_FRAME = 4  # pixels: a patch of the compact encoder
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
+MOST_CLEAN = 0.03  # alpha-bar of the step that inference starts at: it starts from noise alone
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,32 @@ class PolicySettings:
             f"{self.num_inference_steps}": 1 <= self.num_inference_steps <= self.num_train_timesteps,
         }
         broken += [rule for rule, holds in rules.items() if not holds]
+        if 1 <= self.num_inference_steps <= self.num_train_timesteps:
+            broken += _half_clean_start(self.num_inference_steps, self.num_train_timesteps)
         if broken:
             raise BadInput("policy.model: " + "; ".join(broken))
+
+
+def starts_from_noise(count: int, steps: int) -> bool:
+    """Whether denoising in `count` of `steps` starts where training had nearly pure noise.
+
+    diffusers' "leading" spacing, of DDIM and DDPM, starts at (count - 1) * (steps // count): at 59 for 60 of 100,
+    where a third of the variance is clean. alpha-bar: Nichol and Dhariwal, arXiv:2102.09672, equation 17.
+    """
+    first = (count - 1) * (steps // count)
+    return math.cos(((first + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2 <= MOST_CLEAN
+
+
+def _half_clean_start(count: int, steps: int) -> list[str]:
+    """What is wrong with denoising in `count` of `steps`, with the nearest counts that work; mostly nothing."""
+    if starts_from_noise(count, steps):
+        return []
+    fewer = [other for other in range(1, count) if starts_from_noise(other, steps)][-1:]
+    more = [other for other in range(count + 1, steps + 1) if starts_from_noise(other, steps)][:1]
+    return [
+        f"num_inference_steps {count} of num_train_timesteps {steps} would start from half-clean actions; "
+        f"take {' or '.join(map(str, fewer + more))}"
+    ]
 
 
 class DiffusionPolicy(nn.Module):

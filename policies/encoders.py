@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sim2real_aug.errors import unknown_name
-
 CHANNELS_PER_GROUP = 16
 
 
@@ -107,10 +105,3 @@ ENCODERS: dict[str, type[CompactEncoder] | type[ResNet18Encoder]] = {
     "compact": CompactEncoder,
     "resnet18": ResNet18Encoder,
 }
-
-
-def make_encoder(name: str, keypoints: int) -> nn.Module:
-    """The encoder of that name; BadInput names the nearest one."""
-    if name not in ENCODERS:
-        raise unknown_name("policy.encoder", name, ENCODERS)
-    return ENCODERS[name](keypoints)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -41,13 +43,16 @@ from sim2real_aug.policies.videos import animate
 from sim2real_aug.progress import Progress, progress, say
 from sim2real_aug.report.intervals import estimate, mean, share_estimate
 from sim2real_aug.report.pictures import grid
-from sim2real_aug.runs import RunFolder
+from sim2real_aug.runs import RunFolder, write_text_atomically
 
 PICTURE_FRAMES = 8
 PUSH_T_DIMS = 2
 EPISODES_A_PROCESS = 5
 EPISODES_FILE = "episodes.npz"
+PARTS = "parts"  # folder of the groups of episodes that are done, while an evaluation is unfinished
+SECONDS_FILE = "seconds.txt"  # in it: what they took, over all stretches
 SHOWN = ("picture_episodes", "video_episodes", "device")  # may be others when an evaluation is asked for again
+ADDED = ("policy",)  # later than the first evaluations, which lack it: its keys are compared where it is there
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,10 @@ def evaluate(
 
     out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
     RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
-    already is not run again: what is missing of its picture and videos is drawn from its states. The policy of a run
+    already is not run again: what is missing of its picture and videos is drawn from its states (a policy of your own
+    class, which has no weights to tell it by, is run every time). The policy of a run
     is evaluated in a path-traced domain by several processes, where there is no GPU: the calling script needs the
-    usual `if __name__ == "__main__":`.
+    usual `if __name__ == "__main__":`; stopped halfway, it goes on from the groups of episodes that are done.
 
     Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain, and starts
     that the policy learned from, unless `allow_training_starts`.
@@ -127,28 +133,29 @@ def evaluate(
     settings = settings or EvaluateSettings()
     make_renderer(settings.domain, config_dir=settings.config_dir)
     device = resolve_device(settings.device)
-    weights, path = "in memory", None
+    path = None
     if isinstance(policy, str | Path):
         path, policy = Path(policy), load_policy(policy).to(device)
-        weights = _digest(policy)
         out = settings.folder(path) if out is None else out
     check_fits_push_t(policy)
     if path is not None and not settings.allow_training_starts:
         _refuse_training_starts(path, settings)
     run = None
     if out is not None:
-        made_with = {**dataclasses.asdict(settings), "weights": weights}
+        made_with = {**dataclasses.asdict(settings), "policy": dataclasses.asdict(policy.settings)}
+        made_with["weights"] = _digest(policy) if isinstance(policy, DiffusionPolicy) else "unknown"
         for name in ("workers", "allow_training_starts"):  # no other episodes
             made_with.pop(name)
         made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
         config = OmegaConf.create(made_with)
-        run = RunFolder.open(out, config, overwrite, free=SHOWN)
+        run = RunFolder.open(out, config, overwrite, free=(*SHOWN, *ADDED))
         finished = run.summary()
-        if finished is not None:
+        if finished is not None and isinstance(policy, DiffusionPolicy):
             say(f"{run.path} is finished; --overwrite evaluates again")
             return _shown_anew(finished, settings, run)
-    apart = path if device.type == "cpu" and is_pathtraced(settings.domain) else None
-    return _evaluate(policy, settings, run, apart)
+    if path is not None and run is not None and device.type == "cpu" and is_pathtraced(settings.domain):
+        return _evaluate_apart(path, settings, run)
+    return _evaluate(policy, settings, run)
 
 
 def _refuse_training_starts(policy_run: Path, settings: EvaluateSettings) -> None:
@@ -169,19 +176,44 @@ def check_fits_push_t(policy: Policy) -> None:
         )
 
 
-def _evaluate(
-    policy: Policy, settings: EvaluateSettings, run: RunFolder | None, apart: Path | None
-) -> dict[str, Any]:
-    """apart: where the policy is saved, if processes of its own are to run it."""
+def _evaluate(policy: Policy, settings: EvaluateSettings, run: RunFolder | None) -> dict[str, Any]:
+    """All episodes at once, in this process."""
     start = time.monotonic()
-    total = settings.episodes * settings.max_steps
-    with progress(f"evaluating in {settings.domain}", total, unit="steps") as bar:
-        if apart is None:
-            episodes = _run(policy, settings, range(settings.episodes), bar.advance)
-        else:
-            episodes = _run_apart(apart, settings, bar)
-    summary = {**dataclasses.asdict(settings), **summarise(episodes, settings)}
-    summary["seconds"] = round(time.monotonic() - start, 1)
+    with _progress(settings) as bar:
+        episodes = _run(policy, settings, range(settings.episodes), bar.advance)
+    return _finish(episodes, settings, run, time.monotonic() - start)
+
+
+def _evaluate_apart(policy_run: Path, settings: EvaluateSettings, run: RunFolder) -> dict[str, Any]:
+    """All episodes, a few at once in each of `settings.workers` processes; how many does not hang on their number,
+    nor do the results. Each group is kept as soon as it is done."""
+    _loaded.cache_clear()  # the run may have been trained again since an earlier call
+    parts = run.path / PARTS
+    parts.mkdir(exist_ok=True)
+    clock = parts / SECONDS_FILE
+    start = time.monotonic() - (float(clock.read_text()) if clock.exists() else 0.0)
+    episodes: list[Episode] = []
+    groups = range(math.ceil(settings.episodes / EPISODES_A_PROCESS))
+    work = partial(_group, str(policy_run), settings, parts)
+    with _progress(settings) as bar:
+        for group in in_order(work, groups, settings.workers, path_traced=True):
+            episodes += group
+            write_text_atomically(clock, str(time.monotonic() - start))
+            bar.advance(len(group) * settings.max_steps, f"{len(episodes)} of {settings.episodes} episodes done")
+    summary = _finish(episodes, settings, run, time.monotonic() - start)
+    shutil.rmtree(parts)
+    return summary
+
+
+def _progress(settings: EvaluateSettings) -> AbstractContextManager[Progress]:
+    return progress(f"evaluating in {settings.domain}", settings.episodes * settings.max_steps, unit="steps")
+
+
+def _finish(
+    episodes: Sequence[Episode], settings: EvaluateSettings, run: RunFolder | None, seconds: float
+) -> dict[str, Any]:
+    """The summary; all that is written is there when it is."""
+    summary = {**dataclasses.asdict(settings), **summarise(episodes, settings), "seconds": round(seconds, 1)}
     if run is not None:
         save_episodes(episodes, run.path / EPISODES_FILE)
         summary |= _show(episodes, settings, run.path, {})
@@ -225,23 +257,14 @@ def _run(
     return run_episodes(policy, settings.domain, seeds, settings.max_steps, on_steps, settings.config_dir)
 
 
-def _run_apart(policy_run: Path, settings: EvaluateSettings, bar: Progress) -> list[Episode]:
-    """All episodes, a few at once in each of `settings.workers` processes; how many does not hang on their number,
-    nor do the results."""
-    _loaded.cache_clear()  # the run may have been trained again since an earlier call
-    episodes: list[Episode] = []
-    groups = range(math.ceil(settings.episodes / EPISODES_A_PROCESS))
-    work = partial(_run_group, str(policy_run), settings)
-    for group in in_order(work, groups, settings.workers, path_traced=True):
-        episodes += group
-        bar.advance(len(group) * settings.max_steps, f"{len(episodes)} of {settings.episodes} episodes done")
-    return episodes
-
-
-def _run_group(policy_run: str, settings: EvaluateSettings, group: int) -> list[Episode]:
+def _group(policy_run: str, settings: EvaluateSettings, parts: Path, group: int) -> list[Episode]:
+    """The episodes of one group, run unless they are among `parts`."""
     first = group * EPISODES_A_PROCESS
     indices = range(first, min(first + EPISODES_A_PROCESS, settings.episodes))
-    return _run(_loaded(policy_run), settings, indices)
+    place = parts / f"{indices.start}-{indices.stop}.npz"
+    if not place.exists():
+        save_episodes(_run(_loaded(policy_run), settings, indices), place)
+    return load_episodes(place)
 
 
 _loaded = cache(load_policy)

@@ -15,8 +15,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sim2real_aug.errors import BadInput
-
 
 class StepEmbedding(nn.Module):
     """Sinusoidal embedding of the diffusion step: (B,) -> (B, size), sines first."""
@@ -78,10 +76,6 @@ class ConditionalUnet1D(nn.Module):
         groups: int = 8,
     ) -> None:
         super().__init__()
-        if any(dim % groups for dim in down_dims):
-            raise BadInput(
-                f"every one of policy.down_dims must be a multiple of {groups}; got {list(down_dims)}"
-            )
         self.halvings = len(down_dims) - 1
         self.step_encoder = nn.Sequential(
             StepEmbedding(step_dim),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from sim2real_aug.policies.encoders import make_encoder
+from sim2real_aug.policies.encoders import ENCODERS
 from sim2real_aug.policies.normalizer import FrameNormalizer
 
 
@@ -66,7 +66,7 @@ class FrameEncoder(nn.Module):
         super().__init__()
         self.crop_size = crop_size
         self.normalizer = FrameNormalizer()
-        self.encoder = make_encoder(encoder, keypoints)
+        self.encoder = ENCODERS[encoder](keypoints)
         self.project = nn.Linear(2 * keypoints, features)
 
     def forward(self, frames: Tensor, generator: Generator | None = None) -> Tensor:

@@ -102,14 +102,17 @@ class _Running:
 
 
 def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
-    """Write all states and coverages, so that episodes can be drawn again."""
-    np.savez_compressed(
-        path,
-        seeds=[episode.seed for episode in episodes],
-        lengths=[len(episode.states) for episode in episodes],
-        states=np.concatenate([episode.states for episode in episodes]),
-        coverages=np.concatenate([episode.coverages for episode in episodes]),
-    )
+    """Write all states and coverages, so that episodes can be drawn again; a crash leaves no half a file."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            seeds=[episode.seed for episode in episodes],
+            lengths=[len(episode.states) for episode in episodes],
+            states=np.concatenate([episode.states for episode in episodes]),
+            coverages=np.concatenate([episode.coverages for episode in episodes]),
+        )
+    temporary.replace(path)
 
 
 def load_episodes(path: Path) -> list[Episode]:

@@ -23,7 +23,9 @@ from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from sim2real_aug.augment.provenance import ATTRIBUTE
 from sim2real_aug.config import settings as read_settings
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.sequences import split_episodes
 from sim2real_aug.devices import memory_advice, resolve_device
 from sim2real_aug.errors import BadInput, Fault, below_least
@@ -50,20 +52,20 @@ CHECKPOINT = "last.pt"
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and how to train; each field is explained in `configs/policy/compact.yaml`."""
+    """How long and how to train; each field is explained in `configs/policy/compact.yaml`, which has the defaults."""
 
-    steps: int = 30000
-    batch_size: int = 128
-    noise_draws: int = 1
-    landmark_weight: float = 0.0
-    learning_rate: float = 3e-4
+    steps: int = 16000
+    batch_size: int = 16
+    noise_draws: int = 4
+    landmark_weight: float = 10.0
+    learning_rate: float = 1e-3
     adam_betas: tuple[float, float] = (0.95, 0.999)
     adam_eps: float = 1e-8
     weight_decay: float = 1e-6
-    warmup_steps: int = 500
+    warmup_steps: int = 200
     ema_power: float = 0.75
     ema_max_decay: float = 0.9999
-    max_train_episodes: int | None = 90
+    max_train_episodes: int | None = None
     val_fraction: float = 0.02
     augmented_probability: float = 0.5
     use_gate: bool = True
@@ -117,7 +119,7 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(settings.seed, "weights"))
             policy = DiffusionPolicy(model)
-        policy.encoder.normalizer.fit(demonstrations.frame_sample())
+        policy.encoder.normalizer.fit(demonstrations.frame_sample(settings.augmented_probability))
         policy.state_normalizer.fit(torch.from_numpy(demonstrations.states))
         policy.action_normalizer.fit(torch.from_numpy(demonstrations.actions))
         policy.to(resolve_device(settings.device))
@@ -221,8 +223,8 @@ def train_step(
         loss = loss + settings.landmark_weight * seen
     if not math.isfinite(loss.item()):
         raise Fault(
-            f"the loss became {loss.item()} at step {training.step}; the last checkpoint is kept: lower the "
-            "learning rate (policy.training.learning_rate)"
+            f"the loss became {loss.item()} at step {training.step}; start again with a lower "
+            "policy.training.learning_rate and --overwrite"
         )
     training.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -254,6 +256,9 @@ def train_policy(
     )
     resolve_device(settings.device)
     stores = open_stores(dataset, augmented, model, settings.val_fraction)
+    has_landmarks = LANDMARKS in stores[0].names
+    if settings.landmark_weight and has_landmarks:
+        stores[0].check_finite(LANDMARKS)
     with open_dict(config):  # the places alone do not say what was learned from
         config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
     run = RunFolder.open(out, config, overwrite)
@@ -261,8 +266,10 @@ def train_policy(
     if finished is not None:
         say(f"{run.path} is finished; --overwrite trains again")
         return finished
-    if settings.landmark_weight and LANDMARKS not in stores[0].names:
+    if settings.landmark_weight and not has_landmarks:
         say(f"{dataset} has no data/{LANDMARKS}: the encoder learns without it (policy.training.landmark_weight)")
+    if stores[1] is not None and not settings.use_gate and _lacks_refused_edits(stores[1]):
+        say(f"{augmented} has original frames where the gate refused an edit, whatever policy.training.use_gate says")
     share, most = settings.val_fraction, settings.max_train_episodes
     data = load_demonstrations(*stores, model, most, share, settings.seed, settings.use_gate)
     episodes, _ = split_episodes(stores[0].n_episodes, share, most, settings.seed)
@@ -274,6 +281,11 @@ def train_policy(
         say(f"resuming {run.path} at step {training.step}")
     run.rewind(training.step)
     return _train(run, training, settings, *data)
+
+
+def _lacks_refused_edits(edits: ReplayBuffer) -> bool:
+    """Whether `augment` left out the edits that its gate refused; it stored them before it recorded a choice."""
+    return edits.attrs.get(ATTRIBUTE, {}).get("keep_refused") is False
 
 
 def _train(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,12 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, path: str | Path, config: DictConfig, overwrite: bool = False, free: Collection[str] = ()
+        cls, path: str | Path, config: DictConfig, overwrite: bool = False, free: Iterable[str] = ()
     ) -> RunFolder:
         """Create the folder, or take it up again when it was made with the same `config`.
 
         overwrite: remove what a run of the same kind left there, of this version or one with fewer keys.
-        free: dotted keys whose values may be others than when the run began.
+        free: dotted keys, or patterns of them as `stages.*.device`, whose values may be others than when it began.
         Raises BadInput for a folder that is not a run or whose configuration differs.
         """
         from omegaconf import OmegaConf
@@ -67,7 +68,7 @@ class RunFolder:
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
-            changed = [key for key in differing_keys(OmegaConf.load(saved), config) if key not in free]
+            changed = [key for key in differing_keys(OmegaConf.load(saved), config) if not is_one_of(key, free)]
             if changed:
                 again = ", or --overwrite to start again" if _same_kind(saved, config) else ""
                 raise BadInput(
@@ -131,6 +132,11 @@ def _same_kind(saved: Path, config: DictConfig) -> bool:
     except Exception:  # not YAML that omegaconf can read: the parsers raise many kinds
         return False
     return OmegaConf.is_dict(old) and set(old) <= set(config) and 2 * len(old) > len(config)
+
+
+def is_one_of(key: str, patterns: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `patterns`, in which * stands for anything, dots too."""
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:

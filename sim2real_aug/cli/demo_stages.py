@@ -28,7 +28,7 @@ from sim2real_aug.gain import materials
 from sim2real_aug.gain.arms import ORACLE, SIM_ONLY, SPECIALIST, Unit
 from sim2real_aug.gain.materials import Experiment
 from sim2real_aug.gain.table import gap_closed
-from sim2real_aug.policies.demonstrations import load_demonstrations, open_stores
+from sim2real_aug.policies.demonstrations import HELD_OUT, load_demonstrations, open_stores
 from sim2real_aug.policies.diffusion import load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.validation import action_errors
@@ -161,7 +161,7 @@ def action_error(demo: Demo, arm: str, store: str | Path) -> float:
     policy, config = load_policy(materials.policy(demo.experiment, unit)), materials.learner(demo.experiment, unit)
     share = config.policy.training.val_fraction
     opened = open_stores(store, None, policy.settings, share)
-    _, held_out = load_demonstrations(*opened, policy.settings, None, share, config.seed)
+    _, held_out = load_demonstrations(*opened, policy.settings, None, share, config.seed, wanted=(HELD_OUT,))
     windows = np.arange(len(held_out))
     return action_errors(policy, held_out, windows, np.zeros(len(windows), bool), config.seed).mean().item()
 

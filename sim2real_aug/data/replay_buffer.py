@@ -185,7 +185,7 @@ class ReplayBuffer:
             self.check_range("img")
         for name in FINITE:
             if name in self._arrays:
-                self._check_finite(name)
+                self.check_finite(name)
 
     def _check_images(self) -> None:
         array = self.array("img")
@@ -199,7 +199,8 @@ class ReplayBuffer:
                 "uint8 or float in 0..255"
             )
 
-    def _check_finite(self, name: str) -> None:
+    def check_finite(self, name: str) -> None:
+        """Raise BadInput, with the first frame and its episode, when an array holds NaN or infinite values."""
         values = self.read(name)
         if values.dtype.kind not in "fiu":
             raise BadInput(f"{self.path}: data/{name} is {values.dtype}; numbers are needed")

@@ -112,7 +112,12 @@ def simulated(experiment: Experiment) -> str | Path:
 
 def simulation(experiment: Experiment) -> DictConfig:
     """How the episodes are recorded."""
-    return experiment.stage("simulate", "simulate", seed=experiment.seed)
+    return experiment.stage("simulate", "simulate", seed=experiment.seed, size=frame_size(experiment))
+
+
+def frame_size(experiment: Experiment) -> int:
+    """The height and width of all frames: what the policy takes, whose dataset may be the user's."""
+    return int(experiment.stage("train_policy", "train_policy").policy.model.image_size)
 
 
 @piece
@@ -128,7 +133,8 @@ def redrawn(experiment: Experiment, domain: str) -> Path:
 
 def redrawing(experiment: Experiment, domain: str) -> DictConfig:
     """How episodes are drawn in another domain, but for whose they are."""
-    return experiment.stage("redraw", "simulate", seed=experiment.seed, **experiment.drawn(domain))
+    drawn = {**experiment.drawn(domain), "size": frame_size(experiment)}
+    return experiment.stage("redraw", "simulate", seed=experiment.seed, **drawn)
 
 
 @piece

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, cast
 
@@ -34,6 +33,7 @@ from sim2real_aug.gain.materials import (
 from sim2real_aug.gain.proxy import ProxySettings
 from sim2real_aug.judges import load_judge
 from sim2real_aug.policies.evaluation import EvaluateSettings
+from sim2real_aug.runs import is_one_of
 
 Piece = tuple[object, ...]
 Plan = Mapping[str, Any]
@@ -47,14 +47,15 @@ ADDED = {
 }
 # Settings that may differ between a record and today's plan: where and how fast something is done and what is drawn
 # of it. The precision of edits and the variant of the path tracer move single values of a frame by a rounding or by
-# noise, and `auto` picks by machine: a record made elsewhere stays one of this plan.
+# noise, and `auto` picks by machine: a record made elsewhere stays one of this plan. In a plan the keys of a command
+# follow its stage, in a configuration there is `settings` between them.
 UNMEASURED = (
     "stages.*.config_dir",
     "stages.*.device",
     "stages.*.workers",
-    "stages.augment.precision",
-    "stages.evaluate.picture_episodes",
-    "stages.evaluate.video_episodes",
+    "stages.augment.*precision",
+    "stages.evaluate.*picture_episodes",
+    "stages.evaluate.*video_episodes",
     "scenes.*.variant",
 )
 
@@ -143,7 +144,7 @@ def plan_differences(unit: Unit, old: Plan, new: Plan) -> list[str]:
     """
     apart = () if _has_proxy(old) == _has_proxy(new) else tuple(f"stages.{name}." for name in proxy_stages(unit))
     was, now = (
-        {key: value for key, value in _flat(plan) if not key.startswith(apart) and not _is_unmeasured(key)}
+        {key: value for key, value in _flat(plan) if not key.startswith(apart) and not is_one_of(key, UNMEASURED)}
         for plan in (old, new)
     )
     was = {key: value for key, value in ADDED.items() if key in now} | was
@@ -157,10 +158,6 @@ def proxy_stages(unit: Unit) -> set[str]:
 
 def _has_proxy(plan: Plan) -> bool:
     return "proxy" in plan["stages"]
-
-
-def _is_unmeasured(key: str) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in UNMEASURED)
 
 
 def _flat(node: Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,8 @@ from torch import Generator, Tensor, nn
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.policies.demonstrations import (
+    HELD_OUT,
+    TRAIN,
     BatchOrder,
     Demonstrations,
     load_demonstrations,
@@ -88,8 +90,8 @@ def measure_proxy(
     """
     whole, share = replace(policy, state_dim=5), settings.test_fraction
     mixed, alone = open_stores(*sources, whole, share), open_stores(real, None, whole, share)
-    train, _ = load_demonstrations(*mixed, whole, None, share, training.seed, training.use_gate)
-    _, test = load_demonstrations(*alone, whole, None, share, training.seed)
+    train, _ = load_demonstrations(*mixed, whole, None, share, training.seed, training.use_gate, (TRAIN,))
+    _, test = load_demonstrations(*alone, whole, None, share, training.seed, wanted=(HELD_OUT,))
     return _test(_train(train, policy, training, settings), test, settings.batch_size)
 
 
@@ -99,7 +101,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(training.seed, "proxy weights"))
         network = ProxyNetwork(policy, settings.width)
-    network.encoder.normalizer.fit(data.frame_sample())
+    network.encoder.normalizer.fit(data.frame_sample(training.augmented_probability))
     device = resolve_device(training.device)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)

@@ -22,7 +22,7 @@ from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.gain.arms import Unit, units_of
 from sim2real_aug.gain.materials import Experiment, place_of_policy, simulated
 from sim2real_aug.gain.pictures import film, plot
-from sim2real_aug.gain.plan import minutes, plan_of
+from sim2real_aug.gain.plan import UNMEASURED, minutes, plan_of
 from sim2real_aug.gain.table import as_json, markdown, rows_of
 from sim2real_aug.gain.units import Record, measure_unit, read_record
 from sim2real_aug.policies.demonstrations import open_stores
@@ -31,11 +31,12 @@ from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.policies.starts import refuse_known_starts, starts_of
 from sim2real_aug.policies.trainer import TrainSettings
 from sim2real_aug.progress import say
-from sim2real_aug.runs import RunFolder, differing_keys, write_text_atomically
+from sim2real_aug.runs import RunFolder, differing_keys, is_one_of, write_text_atomically
 
 # which units there are, what is measured of them, where their pieces are, and what their budgets were estimated for
 CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials", "machine")
 OF_POLICIES = ("train_policy", "evaluate", "proxy")  # stages that make no material
+FREE = (*UNMEASURED, "stages.*.budget_seconds")  # a run goes on with others: its figures do not hang on them
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run_gain(
     found = {unit: read_record(records, unit, plan) for unit, plan in kept.items()}
     evaluated = [unit for unit, record in found.items() if record is not None]
     left = [unit for unit in chosen if _is_left(found.get(unit), config.proxy)]
-    run = RunFolder.open(out, frozen, overwrite and choice == Choice())
+    run = RunFolder.open(out, frozen, overwrite and choice == Choice(), FREE)
     if left and dataset is None:
         _refuse_known_starts(experiment)
     if overwrite:
@@ -141,11 +142,8 @@ def _require_same_materials(materials: Path, config: DictConfig) -> None:
     saved = materials / "config.yaml"
     if not saved.is_file():
         raise BadInput(f"materials must be the folder of a gain run; {materials} holds no config.yaml")
-    changed = [
-        key
-        for key in differing_keys(OmegaConf.load(saved), config)
-        if not key.startswith(tuple(f"stages.{stage}." for stage in OF_POLICIES))
-    ]
+    free = (*FREE, *(f"stages.{stage}.*" for stage in OF_POLICIES))
+    changed = [key for key in differing_keys(OmegaConf.load(saved), config) if not is_one_of(key, free)]
     if changed:
         raise BadInput(f"the materials in {materials} were made with another {', '.join(changed)}")
 

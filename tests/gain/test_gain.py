@@ -12,6 +12,7 @@ from sim2real_aug.config import compose
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.errors import BadInput
+from sim2real_aug.gain import run
 from sim2real_aug.gain.arms import ARMS, Unit, units_of
 from sim2real_aug.gain.materials import Experiment, cotrained, edited, photographed, redrawn, simulated
 from sim2real_aug.gain.plan import plan_differences, plan_of
@@ -215,6 +216,31 @@ def test_a_record_of_another_plan_stops_the_run_before_anything_is_made(tmp_path
     assert len(list(records.iterdir())) == 2
 
 
+def test_a_run_goes_on_with_other_processes_devices_and_budgets(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "measure_unit", stopped)
+    monkeypatch.setattr(run, "_refuse_known_starts", lambda experiment: None)
+    tiny = [*TINY, "proxy=false", "arms=[sim_only]"]
+    with pytest.raises(KeyboardInterrupt):
+        run_gain(compose("gain", tiny), tmp_path / "gain")
+    other = [
+        "++stages.redraw.settings.workers=2",
+        "++stages.train_policy.settings.device=cpu",
+        "++stages.augment.settings.precision=fp32",
+        "stages.train_policy.budget_seconds=7",
+    ]
+    shared = f"materials={tmp_path / 'gain'}"
+    for more, out in ([], "gain"), ([shared], "shares"):
+        with pytest.raises(KeyboardInterrupt):  # taken up, and stopped at the first unit
+            run_gain(compose("gain", [*tiny, *other, *more]), tmp_path / out)
+    fewer = "++stages.photos.settings.count=1"
+    for more, message in ([], "holds a run made with another"), ([shared], "materials .* were made with another"):
+        with pytest.raises(BadInput, match=rf"{message} stages\.photos\.settings\.count"):
+            run_gain(compose("gain", [*tiny, *other, *more, fewer]), tmp_path / "gain")
+
+
 @pytest.mark.parametrize(
     ("frames", "columns", "message"),
     [
@@ -231,6 +257,14 @@ def test_a_dataset_that_does_not_fit_is_refused_before_anything_is_made(tmp_path
     with pytest.raises(BadInput, match=message):
         run_gain(compose("gain", TINY), tmp_path / "gain", dataset=tmp_path / "own.zarr")
     assert not (tmp_path / "gain").exists()
+
+
+def test_frames_have_the_size_that_the_policy_takes(tmp_path):
+    model = "++stages.train_policy.settings.policy.model"
+    config = compose("gain", [*TINY, f"{model}.image_size=64", f"{model}.crop_size=56"])
+    experiment = Experiment(tmp_path, config)
+    for store in (simulated(experiment), redrawn(experiment, "randomized/25")):
+        assert ReplayBuffer.open(store).array("img").shape[1:] == (64, 64, 3)
 
 
 def test_a_start_of_the_dataset_is_no_start_of_the_evaluation(cli, tmp_path):

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import (
     DiffusionPolicy,
     PolicySettings,
     load_policy,
+    starts_from_noise,
 )
 from sim2real_aug.policies.normalizer import FrameNormalizer, MinMaxNormalizer
 from sim2real_aug.policies.observation import FrameEncoder, Observation, crop, in_frame
@@ -20,7 +22,7 @@ from sim2real_aug.seeding import torch_generator
 
 TINY = PolicySettings(
     features=8, keypoints=4, down_dims=(16, 32), step_dim=16, image_size=24, crop_size=20, horizon=8,
-    n_action_steps=4, num_inference_steps=4,
+    n_action_steps=4, num_inference_steps=10,
 )  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def exact(policy: DiffusionPolicy, clean: torch.Tensor, kind: str) -> Callable[.
 def test_a_policy_that_predicts_exactly_has_no_loss_and_samples_the_action(kind: str) -> None:
     """DDIM and DDPM both arrive at the known sequence; a prediction of another kind does not."""
     target = torch.rand(3, 8, 2, generator=torch_generator(5)) * 1.6 - 0.8
-    for sampler, steps in (("ddim", 4), ("ddpm", 100)):
+    for sampler, steps in (("ddim", 10), ("ddpm", 100)):
         policy = make_policy(sampler=sampler, num_inference_steps=steps, prediction_type=kind)
         actions = policy.action_normalizer.unnormalize(target)
         for told in ("epsilon", "sample", "v_prediction"):
@@ -243,13 +245,25 @@ def test_paths_that_hold_no_policy_are_refused_in_one_line(tmp_path: Path) -> No
         ({"kernel_size": 4}, "kernel_size must be odd and at least 1; got 4"),
         ({"step_dim": 2}, "step_dim must be even and at least 4; got 2"),
         ({"down_dims": ()}, r"down_dims must be one or more positive multiples of groups 8; got \[\]"),
+        ({"down_dims": (8, 12)}, r"down_dims must be one or more positive multiples of groups 8; got \[8, 12\]"),
         ({"groups": 0}, "groups must be at least 1; got 0"),
         ({"num_inference_steps": 101}, "num_inference_steps must lie in 1..num_train_timesteps 100"),
+        ({"num_inference_steps": 60}, "60 of .* would start from half-clean actions; take 50 or 89$"),
+        ({"num_inference_steps": 2}, "would start from half-clean actions; take 9$"),
     ],
 )
 def test_contradictory_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         dataclasses.replace(TINY, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 16, 50, 60, 75, 100])
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler])
+def test_inference_starts_at_a_step_of_noise_alone(kind: type, count: int) -> None:
+    """At most 0.03 of the variance is clean at the scheduler's first step, for the counts that are accepted."""
+    scheduler = kind(num_train_timesteps=100, beta_schedule="squaredcos_cap_v2")
+    scheduler.set_timesteps(count)
+    assert starts_from_noise(count, 100) == bool(scheduler.alphas_cumprod[scheduler.timesteps[0]] <= 0.03)
 
 
 def test_groups_need_not_be_eight() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from sim2real_aug.config import settings as read_settings
@@ -20,7 +20,8 @@ from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
-from sim2real_aug.policies.diffusion import PolicySettings, load_policy
+from sim2real_aug.policies import evaluation
+from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate, summarise
 from sim2real_aug.policies.observation import Observation
 from sim2real_aug.policies.rollout import Episode, load_episodes, run_episodes
@@ -176,6 +177,35 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
     assert {key: again[key] for key in same} == {key: summary[key] for key in same}
 
 
+def test_a_finished_evaluation_is_that_of_one_policy_only(tmp_path: Path) -> None:
+    model = PolicySettings(
+        features=8, keypoints=4, down_dims=(8, 16), step_dim=8, image_size=24, crop_size=20, num_inference_steps=10
+    )
+    quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
+    policy = DiffusionPolicy(model).eval()
+    first = evaluate(policy, quick, out=tmp_path / "one")
+    assert evaluate(policy, quick, out=tmp_path / "one") == first
+    with pytest.raises(BadInput, match=r"holds a run made with another weights;"):
+        evaluate(DiffusionPolicy(model).eval(), quick, out=tmp_path / "one")
+    policy.settings = replace(model, num_inference_steps=16)
+    with pytest.raises(BadInput, match=r"holds a run made with another policy\.num_inference_steps;"):
+        evaluate(policy, quick, out=tmp_path / "one")
+    for _ in range(2):
+        own = Constant()
+        evaluate(own, quick, out=tmp_path / "own")
+        assert own.seen, "nothing tells two policies of one's own class apart: each is run"
+
+
+def test_an_evaluation_from_before_the_policy_was_recorded_counts(tmp_path: Path) -> None:
+    quick = EvaluateSettings(episodes=1, max_steps=3, resamples=50, picture_episodes=0, device="cpu")
+    policy = DiffusionPolicy(PolicySettings()).eval()
+    first = evaluate(policy, quick, out=tmp_path)
+    made_with = OmegaConf.load(tmp_path / "config.yaml")
+    del made_with["policy"]
+    OmegaConf.save(made_with, tmp_path / "config.yaml")
+    assert evaluate(policy, quick, out=tmp_path) == first
+
+
 def test_pictures_and_videos_are_drawn_later_from_the_states(
     write_store: Callable[..., Path], tiny_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
@@ -233,6 +263,38 @@ def test_path_traced_episodes_are_the_same_with_any_number_of_processes(
     in_memory = evaluate(load_policy(run), chosen)
     for result, episode in zip(in_memory["per_episode"], found[0], strict=True):
         assert result["max_coverage"] == pytest.approx(episode.max_coverage, abs=1e-3)
+
+
+def test_a_stopped_evaluation_goes_on_from_the_groups_that_are_done(
+    write_store: Callable[..., Path],
+    tiny_config: Callable[..., DictConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seven episodes are a group of five and one of two, as of a path-traced domain."""
+    run, out = tmp_path / "run", tmp_path / "broken"
+    train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
+    monkeypatch.setattr(evaluation, "is_pathtraced", lambda domain: True)
+    seven = EvaluateSettings(episodes=7, max_steps=3, resamples=50, picture_episodes=0, device="cpu", workers=1)
+    whole = evaluate(run, seven, out=tmp_path / "whole")
+    seen: list[list[int]] = []
+
+    def dies(policy: Any, domain: str, seeds: list[int], *rest: Any) -> list[Episode]:
+        seen.append(seeds)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return run_episodes(policy, domain, seeds, *rest)
+
+    monkeypatch.setattr(evaluation, "run_episodes", dies)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, seven, out=out)
+    (out / "parts" / "seconds.txt").write_text("100")  # as if the first stretch was long
+    again = evaluate(run, seven, out=out)
+    first, last = list(range(100000, 100005)), [100005, 100006]
+    assert seen == [first, last, last]
+    assert again["per_episode"] == whole["per_episode"]
+    assert again["seconds"] >= 100
+    assert {path.name for path in out.iterdir()} == {"config.yaml", "episodes.npz", "summary.json"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings
 from sim2real_aug.policies.rollout import run_episodes
 
 STEPS = 20
-TINY = PolicySettings(features=8, keypoints=4, down_dims=(8, 16), step_dim=8, num_inference_steps=2)
+TINY = PolicySettings(features=8, keypoints=4, down_dims=(8, 16), step_dim=8, num_inference_steps=10)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.policies import trainer
-from sim2real_aug.policies.demonstrations import BatchOrder, load_demonstrations, open_stores
+from sim2real_aug.policies.demonstrations import HELD_OUT, TRAIN, BatchOrder, load_demonstrations, open_stores
 from sim2real_aug.policies.diffusion import DiffusionPolicy, PolicySettings, load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.policies.trainer import TrainSettings, learning_rate_factor, make_ema, train_policy
@@ -92,6 +92,25 @@ def test_windows_are_read_as_stored(write_store: Write) -> None:
         assert np.array_equal(actions[item, 1:], store.read("action")[ahead])
 
 
+def test_only_the_wanted_split_is_decoded(write_store: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = open_stores(write_store("sim.zarr"), None, MODEL, 0.34)
+    both = load_demonstrations(*stores, MODEL, None, 0.34, seed=0)
+    read: list[int] = []
+    images = ReplayBuffer.images
+
+    def counted(self: ReplayBuffer, start: int, stop: int) -> np.ndarray:
+        read.append(stop - start)
+        return images(self, start, stop)
+
+    monkeypatch.setattr(ReplayBuffer, "images", counted)
+    for place, name in enumerate((TRAIN, HELD_OUT)):
+        read.clear()
+        alone = load_demonstrations(*stores, MODEL, None, 0.34, seed=0, wanted=(name,))
+        assert sum(read) == len(both[place].frames)
+        assert np.array_equal(alone[place].frames, both[place].frames)
+        assert len(alone[1 - place]) == 0
+
+
 def test_edited_frames_take_the_place_of_originals_but_where_the_gate_failed(write_store: Write) -> None:
     path = write_store("sim.zarr")
     ok = np.ones((51, 1), bool)
@@ -113,6 +132,27 @@ def test_edited_frames_take_the_place_of_originals_but_where_the_gate_failed(wri
     )
     shown = every.batch(items, np.ones(3, bool))[0].frames.numpy()
     assert np.array_equal(shown, edits[every.windows[items][:, :2]]), "without the gate, every edit"
+
+
+def test_edits_that_are_never_shown_change_nothing(
+    write_store: Write, tiny_config: Compose, tmp_path: Path
+) -> None:
+    store, edits = write_store("sim.zarr"), write_store("a longer name.zarr")
+    zarr.open(str(edits), mode="r+")["data/action"][:] = ReplayBuffer.open(store).read("action")
+    short = ("policy.training.steps=2", "policy.training.augmented_probability=0")
+    train_policy(tiny_config(*short), store, out=tmp_path / "plain")
+    train_policy(tiny_config(*short), store, edits, tmp_path / "never")
+    plain, never = (load_policy(tmp_path / name).state_dict() for name in ("plain", "never"))
+    assert all(torch.equal(plain[name], never[name]) for name in plain)
+
+
+def test_frames_are_normalised_by_what_is_shown(write_store: Write) -> None:
+    path, edited = write_store("sim.zarr"), write_store("a longer name.zarr")
+    zarr.open(str(edited), mode="r+")["data/action"][:] = ReplayBuffer.open(path).read("action")
+    train, _ = load_demonstrations(*open_stores(path, edited, MODEL, 0.0), MODEL, None, 0.0, seed=0)
+    originals, edits = train.frames, train.edited
+    for probability, shown in ((0, [originals]), (0.25, [originals, edits]), (1, [edits])):
+        assert np.array_equal(train.frame_sample(probability).numpy(), np.concatenate(shown))
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
@@ -192,13 +232,45 @@ def test_a_store_without_keypoints_is_said_to_lack_them(
     assert "data/keypoint" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("recorded", "said"), [({"keep_refused": False}, True), ({"keep_refused": True}, False)])
+def test_refused_edits_that_were_not_stored_cannot_be_taken(
+    recorded: dict[str, bool],
+    said: bool,
+    write_store: Write,
+    tiny_config: Compose,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, edits = write_store("sim.zarr"), write_store("a longer name.zarr")
+    changed = zarr.open(str(edits), mode="r+")
+    changed["data/action"][:] = ReplayBuffer.open(store).read("action")
+    changed.attrs["augmentation"] = recorded
+    for use_gate in (True, False):
+        short = ("policy.training.steps=1", f"policy.training.use_gate={use_gate}")
+        train_policy(tiny_config(*short), store, edits, tmp_path / str(use_gate))
+        told = "has original frames where the gate refused an edit" in capsys.readouterr().err
+        assert told == (said and not use_gate)
+
+
+def test_keypoints_that_are_not_finite_are_refused_where_they_are_learned_from(
+    write_store: Write, tiny_config: Compose, tmp_path: Path
+) -> None:
+    points = np.random.default_rng(0).uniform(0, 512, (51, 9, 2))
+    points[25, 3] = np.nan
+    store, short = write_store("sim.zarr", keypoint=points), "policy.training.steps=1"
+    with pytest.raises(BadInput, match=r"data/keypoint holds NaN .* in 1 frames, first in frame 25 \(episode 1\)"):
+        train_policy(tiny_config(short), store, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train_policy(tiny_config(short, "policy.training.landmark_weight=0"), store, out=tmp_path / "run")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     write_store: Write, tiny_config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = DiffusionPolicy.denoising_loss
     calls = iter([1.0, 1.0, 1.0, 1.0, float("nan")])
     monkeypatch.setattr(DiffusionPolicy, "denoising_loss", lambda *a, **k: real(*a, **k) * next(calls))
-    with pytest.raises(Fault, match="the loss became nan at step 4"):
+    with pytest.raises(Fault, match=r"nan at step 4; start again with a lower .*learning_rate and --overwrite"):
         train_policy(
             tiny_config("policy.training.validate_every=100"), write_store("sim.zarr"), out=tmp_path / "r"
         )
@@ -291,6 +363,8 @@ def test_the_shipped_configurations_are_the_published_setting_where_they_must_be
     assert (model.horizon, model.n_obs_steps, model.n_action_steps) == (16, 2, 8)
     assert (model.image_size, model.crop_size, model.num_train_timesteps) == (96, 84, 100)
     assert training.adam_betas == (0.95, 0.999)
+    if name == "compact":
+        assert (model, training) == (PolicySettings(), TrainSettings()), "the defaults in Python"
     if name == "resnet18":
         assert model.down_dims == (512, 1024, 2048)
         assert (training.learning_rate, training.batch_size, training.warmup_steps) == (1e-4, 64, 500)
