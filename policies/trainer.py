@@ -23,9 +23,8 @@ from diffusers.training_utils import EMAModel
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from sim2real_aug.augment.provenance import ATTRIBUTE
 from sim2real_aug.config import settings as read_settings
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.data.sequences import split_episodes
 from sim2real_aug.devices import memory_advice, resolve_device
 from sim2real_aug.errors import BadInput, Fault, below_least

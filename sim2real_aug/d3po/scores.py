@@ -176,8 +176,8 @@ def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]
     """The U that differ among photos (C, n, 3, H, W) with masks (C, n, H, W): their keys, (U,) where each comes first
     in (C * n), and (C, n) which of the U each is."""
     pairs = zip(photos.flatten(0, 1), masks.flatten(0, 1), strict=True)
-    keys, first, place = np.unique([_content(*pair) for pair in pairs], return_index=True, return_inverse=True)
-    first, place = (torch.from_numpy(part).to(photos.device) for part in (first, place))
+    keys, *where = np.unique([_content(*pair) for pair in pairs], return_index=True, return_inverse=True)
+    first, place = (torch.from_numpy(part).to(photos.device) for part in where)
     return keys.tolist(), first, place.unflatten(0, photos.shape[:2])
 
 
