@@ -121,7 +121,7 @@ def test_settings_refuse_an_unknown_key():
 
 def test_what_a_target_refuses_comes_through_as_it_is() -> None:
     assert make({"_target_": "builtins.dict", "a": 1}) == {"a": 1}
-    with pytest.raises(BadInput, match=r"^/nowhere is not a compact judge"):
+    with pytest.raises(BadInput, match=r"^/nowhere does not exist; give the folder of a compact judge"):
         make(compose("train_editor", ["judge.path=/nowhere"]).judge)
     with pytest.raises(BadInput, match=r"Error locating target 'sim2real_aug\.judges\.lod_judge'"):
         make({"_target_": "sim2real_aug.judges.lod_judge"})
