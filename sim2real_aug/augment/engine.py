@@ -329,8 +329,7 @@ def _edit_batch(
     episodes, position = np.unique(work.buffer.episode_of(numbers), return_inverse=True)
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
-    drawn = np.stack(choice)[position]
-    chosen = torch.from_numpy(drawn).to(editor.device)
+    chosen = torch.from_numpy(np.stack(choice)[position]).to(editor.device)
     exact = None
     if work.geometry is not None:
         measured = work.geometry(numbers).resized(editor.image_size)

@@ -228,7 +228,7 @@ def region_distance(
         used, mine = place[pairs].unique(return_inverse=True)
         read = partial(_embed_some, judge, photos[used], m_sty[used])
         seen = torch.stack(_remembered(known.embeddings, [(region, keys[photo]) for photo in used.tolist()], read))
-        edited = _embed_edits(judge, edits[rows], m_og[rows])[(rows.cumsum(0) - 1)[pairs.nonzero()[:, 0]]]
+        edited = _embed_edits(judge, edits[rows], m_og[rows])[pairs[rows].nonzero()[:, 0]]
         total[pairs] += 1 - F.cosine_similarity(edited, seen[mine][:, None], dim=-1)
     return (total / found.sum(0)[..., None]).mean(1)
 

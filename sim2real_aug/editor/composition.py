@@ -121,10 +121,9 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     Stripes, cables, edges of tape: what is thick may be a block or an arm that most photos have in one place.
     """
     unused = ~used[..., None, None]
-    middle = photos.masked_fill(unused[:, :, None], torch.nan).nanmedian(dim=1, keepdim=True).values
-    apart = photos - middle
-    exposure = apart.flatten(3).median(dim=3).values[..., None, None]
-    agree = ((apart - exposure).abs() <= UNLIKE).all(2) & ~unused
+    middle = photos.masked_fill(unused[:, :, None], torch.nan).nanmedian(dim=1).values
+    _, unlike = _compared(photos, middle, unused)
+    agree = ~unlike & ~unused
     enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
     rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
     thick = ~_grown(~rests, THIN)
@@ -133,11 +132,18 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
 
 def _plates(photos: Tensor, plate: Tensor, covered: Tensor, kept: int | None) -> Tensor:
     """Photos without what is `covered` (G, P, S, S): there the plate (G, 3, S, S), in the photo's own exposure."""
-    plate, photos, hidden = plate[:, None], photos[:, :kept], covered[:, :kept, None]
-    apart = photos - plate
-    exposure = apart.masked_fill(hidden, torch.nan).flatten(3).nanmedian(dim=3).values.nan_to_num()[..., None, None]
-    unlike = ((apart - exposure).abs() > UNLIKE).any(2, keepdim=True)
-    return torch.where(hidden | unlike, (plate + exposure).clamp(0, 1), photos)
+    photos, covered = photos[:, :kept], covered[:, :kept]
+    exposure, unlike = _compared(photos, plate, covered)
+    return torch.where((covered | unlike)[:, :, None], (plate[:, None] + exposure).clamp(0, 1), photos)
+
+
+def _compared(photos: Tensor, bench: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """What photos (G, P, 3, S, S) have in light above a bench (G, 3, S, S), (G, P, 3, 1, 1), by what is not `hidden`
+    (G, P, S, S) or (G, P, 1, 1); and where they show something else even so, (G, P, S, S)."""
+    apart = photos - bench[:, None]
+    seen = apart.masked_fill(hidden[:, :, None], torch.nan).flatten(3)
+    exposure = seen.nanmedian(dim=3).values.nan_to_num()[..., None, None]
+    return exposure, ((apart - exposure).abs() > UNLIKE).any(2)
 
 
 def _filled(images: Tensor) -> Tensor:
