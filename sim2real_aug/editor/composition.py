@@ -10,6 +10,7 @@ index into REGIONS.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "push
 MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
-UNLIKE = 0.08  # a photo's pixel that is farther from the plate shows a shadow, or something that was not recognised
+SOFT = 0.008  # of the side, standard deviation: edges of what is put into a picture are as soft as a lens draws them
+UNLIKE = 0.08  # a photo's pixel that is farther from what most photos show is not at rest
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
 AT_REST = 0.6  # of the photos that agree in a pixel, and at least three: what is there belongs to the bench
@@ -45,8 +47,8 @@ class Bench:
         """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it: (B, 3, S, S)."""
         images = self.plates[chosen]
         for region in MOVING:
-            there = (labels == region)[:, None]
-            images = torch.where(there, self.colors[chosen, region][:, :, None, None], images)
+            there = _softened((labels == region)[:, None].to(images.dtype))
+            images = torch.lerp(images, self.colors[chosen, region][:, :, None, None], there)
         return images
 
 
@@ -112,7 +114,8 @@ def taken_apart(
     moving = torch.stack([labels == region for region in MOVING]).any(0)
     covered = _grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
     plate = _filled(photos.masked_fill(covered[:, :, None], torch.nan).nanmedian(dim=1).values)
-    return _plates(photos, plate, covered, kept), _colors(photos, labels)
+    exposure = _exposure(photos[:, :kept], plate, covered[:, :kept])
+    return (plate[:, None] + exposure).clamp(0, 1), _colors(photos, labels)
 
 
 def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
@@ -122,28 +125,19 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     """
     unused = ~used[..., None, None]
     middle = photos.masked_fill(unused[:, :, None], torch.nan).nanmedian(dim=1).values
-    _, unlike = _compared(photos, middle, unused)
-    agree = ~unlike & ~unused
+    apart = photos - middle[:, None] - _exposure(photos, middle, unused)
+    agree = (apart.abs() <= UNLIKE).all(2) & ~unused
     enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
     rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
     thick = ~_grown(~rests, THIN)
     return rests & ~_grown(thick, THIN + round(MARGIN * photos.shape[-1]))
 
 
-def _plates(photos: Tensor, plate: Tensor, covered: Tensor, kept: int | None) -> Tensor:
-    """Photos without what is `covered` (G, P, S, S): there the plate (G, 3, S, S), in the photo's own exposure."""
-    photos, covered = photos[:, :kept], covered[:, :kept]
-    exposure, unlike = _compared(photos, plate, covered)
-    return torch.where((covered | unlike)[:, :, None], (plate[:, None] + exposure).clamp(0, 1), photos)
-
-
-def _compared(photos: Tensor, bench: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """What photos (G, P, 3, S, S) have in light above a bench (G, 3, S, S), (G, P, 3, 1, 1), by what is not `hidden`
-    (G, P, S, S) or (G, P, 1, 1); and where they show something else even so, (G, P, S, S)."""
-    apart = photos - bench[:, None]
-    seen = apart.masked_fill(hidden[:, :, None], torch.nan).flatten(3)
-    exposure = seen.nanmedian(dim=3).values.nan_to_num()[..., None, None]
-    return exposure, ((apart - exposure).abs() > UNLIKE).any(2)
+def _exposure(photos: Tensor, bench: Tensor, hidden: Tensor) -> Tensor:
+    """What photos (G, P, 3, S, S) have in light above a bench (G, 3, S, S), by what is not `hidden` (G, P, S, S) or
+    (G, P, 1, 1): (G, P, 3, 1, 1)."""
+    seen = (photos - bench[:, None]).masked_fill(hidden[:, :, None], torch.nan).flatten(3)
+    return seen.nanmedian(dim=3).values.nan_to_num()[..., None, None]
 
 
 def _filled(images: Tensor) -> Tensor:
@@ -179,3 +173,13 @@ def _colors(photos: Tensor, labels: Tensor) -> Tensor:
 def _grown(masks: Tensor, radius: int) -> Tensor:
     """Masks (G, P, S, S) grown by `radius` pixels."""
     return F.max_pool2d(masks.float(), 2 * radius + 1, 1, radius) > 0
+
+
+def _softened(masks: Tensor) -> Tensor:
+    """Masks (B, 1, S, S), 0 or 1, with edges as soft as SOFT: a Gaussian filter."""
+    deviation = SOFT * masks.shape[-1]
+    reach = math.ceil(3 * deviation)
+    weights = torch.exp(-torch.arange(-reach, reach + 1, device=masks.device).square() / (2 * deviation**2))
+    kernel = (weights / weights.sum()).to(masks.dtype)[None, None, None]
+    padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel), kernel.mT)

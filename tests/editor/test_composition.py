@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from torch import Tensor
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.composition import BLOCK, PUSHER, TABLE, composer_for, label_regions, take_apart
+from sim2real_aug.editor.composition import (
+    BLOCK,
+    PUSHER,
+    SOFT,
+    TABLE,
+    Bench,
+    composer_for,
+    label_regions,
+    take_apart,
+)
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.envs.rendering import make_renderer
@@ -24,6 +34,7 @@ from ..tiny_editor import build_editor
 
 SIZE = 32
 WOOD, BLUE, RED = torch.tensor([0.6, 0.5, 0.3]), torch.tensor([0.1, 0.2, 0.9]), torch.tensor([0.9, 0.1, 0.1])
+SOFTLY = {"atol": 1e-3, "rtol": 0}  # of a picture this small hardly more than the pixels at an edge are mixed
 PLACES = ((4, 4), (18, 4), (10, 20))
 
 
@@ -52,7 +63,26 @@ def shown(gains: tuple[float, ...] = (1.0, 1.0, 1.0)) -> tuple[Tensor, Tensor]:
 def test_a_prompt_shows_the_bench_with_objects_where_the_source_has_them() -> None:
     wanted = layout(12, 11)
     prompts = take_apart(*shown()).seen_as(wanted[None].repeat(3, 1, 1), torch.arange(3))
-    torch.testing.assert_close(prompts, picture(wanted).repeat(3, 1, 1, 1))
+    torch.testing.assert_close(prompts, picture(wanted).repeat(3, 1, 1, 1), **SOFTLY)
+
+
+def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
+    """A Gaussian of 0.8 of 96 pixels over a straight edge: the pixels on either side are three and one quarter of
+    it, to a few percent."""
+    side, black, white = 96, torch.zeros(3), torch.ones(3)
+    labels = torch.full((1, side, side), TABLE)
+    labels[:, :, 48:] = BLOCK
+    colors = torch.zeros(1, len(REGIONS), 3)
+    colors[0, BLOCK] = white
+    prompt = Bench(black[None, :, None, None].expand(1, 3, side, side), colors).seen_as(labels, torch.tensor([0]))
+    deviation = SOFT * side
+    within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-3, 4)]
+    inner = sum(within[3:]) / sum(within)  # the pixel and what is right of it
+    assert 0.7 < inner < 0.8
+    torch.testing.assert_close(prompt[0, :, 50, 48], torch.full((3,), inner))
+    torch.testing.assert_close(prompt[0, :, 50, 47], torch.full((3,), 1 - inner))
+    assert prompt[0, 0, 50, 44] == 0
+    torch.testing.assert_close(prompt[0, :, 50, 95], white)
 
 
 def test_each_photo_keeps_its_own_exposure() -> None:
@@ -139,7 +169,7 @@ def test_a_composer_reads_sources_whose_regions_are_not_known(known: bool) -> No
         wanted = layout(4, 20)[None]
     prompts = composer(torch.tensor([[0, 2]]), source, wanted if known else None)
     source = picture(wanted[0])[None]
-    torch.testing.assert_close(prompts, source[:, None].repeat(1, 2, 1, 1, 1))
+    torch.testing.assert_close(prompts, source[:, None].repeat(1, 2, 1, 1, 1), **SOFTLY)
 
 
 def test_a_users_outline_is_the_block_and_nothing_else_is() -> None:
