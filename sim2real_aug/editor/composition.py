@@ -182,4 +182,4 @@ def _softened(masks: Tensor) -> Tensor:
     weights = torch.exp(-torch.arange(-reach, reach + 1, device=masks.device).square() / (2 * deviation**2))
     kernel = (weights / weights.sum()).to(masks.dtype)[None, None, None]
     padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel), kernel.mT)
+    return F.conv2d(F.conv2d(padded, kernel), kernel.mT).to(masks.dtype)  # autocast convolves in its own type

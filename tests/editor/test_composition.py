@@ -85,6 +85,13 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     torch.testing.assert_close(prompt[0, :, 50, 95], white)
 
 
+def test_prompts_are_the_same_within_autocast() -> None:
+    bench, wanted = take_apart(*shown()), layout(12, 11)[None]
+    exact = bench.seen_as(wanted, torch.tensor([0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(bench.seen_as(wanted, torch.tensor([0])), exact, atol=4e-3, rtol=0)
+
+
 def test_each_photo_keeps_its_own_exposure() -> None:
     photos, labels = shown((1.0, 0.9, 0.9))
     plates = take_apart(photos, labels).plates
