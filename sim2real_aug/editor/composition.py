@@ -10,7 +10,6 @@ index into REGIONS.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,8 @@ from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.coding import nearest_size
+from sim2real_aug.editor.masks import blurred, grown
+from sim2real_aug.editor.shadows import Shadows, fit_shadows
 from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
@@ -38,16 +39,17 @@ THIN = 2  # pixels that are taken off each side of what is thin, and nothing of 
 
 @dataclass(frozen=True)
 class Bench:
-    """What P photos of one bench show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves."""
+    """What P photos show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves. shadows: of the block, P."""
 
     plates: Tensor
     colors: Tensor
+    shadows: Shadows
 
     def seen_as(self, labels: Tensor, chosen: Tensor) -> Tensor:
         """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it: (B, 3, S, S)."""
-        images = self.plates[chosen]
+        images = self.plates[chosen] * self.shadows[chosen].cast(labels == BLOCK)
         for region in MOVING:
-            there = _softened((labels == region)[:, None].to(images.dtype))
+            there = blurred((labels == region)[:, None].to(images.dtype), SOFT * images.shape[-1])
             images = torch.lerp(images, self.colors[chosen, region][:, :, None, None], there)
         return images
 
@@ -97,25 +99,23 @@ def label_regions(segmenter: SegmentationJudge, images: Tensor) -> Tensor:
 
 def take_apart(photos: Tensor, labels: Tensor) -> Bench:
     """The bench of photos (P, 3, S, S) whose regions are known, (P, S, S)."""
-    every = torch.ones(1, len(photos), dtype=torch.bool, device=photos.device)
-    plates, colors = taken_apart(photos[None], labels[None], every)
-    return Bench(plates[0], colors[0])
+    return taken_apart(photos[None], labels[None], torch.ones(1, len(photos), dtype=torch.bool, device=photos.device))
 
 
-def taken_apart(
-    photos: Tensor, labels: Tensor, used: Tensor, kept: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Plates (G, P, 3, S, S) and colors (G, P, R, 3) of G benches' photos, of which `used` (G, P) count.
+def taken_apart(photos: Tensor, labels: Tensor, used: Tensor, kept: int | None = None) -> Bench:
+    """G benches as one, from photos (G, P, 3, S, S) with regions (G, P, S, S), of which `used` (G, P) count.
 
-    kept: how many of the photos, the first ones, have a plate made of them; None: all.
+    kept: how many of each bench's photos, the first ones, are in it, bench by bench; None: all.
     """
     labels = torch.where(used[..., None, None], labels, TABLE)
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
-    covered = _grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
+    covered = grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
     plate = _filled(photos.masked_fill(covered[:, :, None], torch.nan).nanmedian(dim=1).values)
-    exposure = _exposure(photos[:, :kept], plate, covered[:, :kept])
-    return (plate[:, None] + exposure).clamp(0, 1), _colors(photos, labels)
+    plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
+    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER)
+    each = torch.arange(len(photos), device=photos.device).repeat_interleave(plates[:, :kept].shape[1])
+    return Bench(plates[:, :kept].flatten(0, 1), _colors(photos, labels)[:, :kept].flatten(0, 1), shadows[each])
 
 
 def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
@@ -129,8 +129,8 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     agree = (apart.abs() <= UNLIKE).all(2) & ~unused
     enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
     rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
-    thick = ~_grown(~rests, THIN)
-    return rests & ~_grown(thick, THIN + round(MARGIN * photos.shape[-1]))
+    thick = ~grown(~rests, THIN)
+    return rests & ~grown(thick, THIN + round(MARGIN * photos.shape[-1]))
 
 
 def _exposure(photos: Tensor, bench: Tensor, hidden: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _colors(photos: Tensor, labels: Tensor) -> Tensor:
     colors = torch.zeros(*photos.shape[:2], len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
     for region in MOVING:
         there = labels == region
-        inner = ~_grown(~there, 1)
+        inner = ~grown(~there, 1)
         there = torch.where(inner.flatten(2).any(2)[..., None, None], inner, there)
         own = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
         shown = there.flatten(2).float().mean(2) >= LEAST_SHARE
@@ -168,18 +168,3 @@ def _colors(photos: Tensor, labels: Tensor) -> Tensor:
         like = (own - shared).abs().amax(2) <= OTHER_COLOR  # what is NaN is not
         colors[:, :, region] = torch.where((shown & like)[..., None], own, shared)
     return colors
-
-
-def _grown(masks: Tensor, radius: int) -> Tensor:
-    """Masks (G, P, S, S) grown by `radius` pixels."""
-    return F.max_pool2d(masks.float(), 2 * radius + 1, 1, radius) > 0
-
-
-def _softened(masks: Tensor) -> Tensor:
-    """Masks (B, 1, S, S), 0 or 1, with edges as soft as SOFT: a Gaussian filter."""
-    deviation = SOFT * masks.shape[-1]
-    reach = math.ceil(3 * deviation)
-    weights = torch.exp(-torch.arange(-reach, reach + 1, device=masks.device).square() / (2 * deviation**2))
-    kernel = (weights / weights.sum()).to(masks.dtype)[None, None, None]
-    padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel), kernel.mT).to(masks.dtype)  # autocast convolves in its own type

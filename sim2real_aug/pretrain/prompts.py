@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sim2real_aug.editor.composition import Bench, label_regions, taken_apart
+from sim2real_aug.editor.composition import label_regions, taken_apart
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.frames import ExampleIndex, FrameGroups, of_all_frames
@@ -39,9 +39,9 @@ class PromptSource:
         photos = (index.groups[:, None], index.target_looks[:, None], order)
         images = to_images(self.frames.images[photos].reshape(-1, *self.frames.images.shape[-3:]), device)
         images = images.unflatten(0, order.shape)
-        plates, colors = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device), kept=1)
+        bench = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device), kept=1)
         layouts = torch.from_numpy(self.frames.labels[index.groups, index.source_looks, index.states]).to(device)
-        return Bench(plates[:, 0], colors[:, 0]).seen_as(layouts, torch.arange(count, device=device))
+        return bench.seen_as(layouts, torch.arange(count, device=device))
 
 
 def read_regions(judge: CompactJudge, frames: FrameGroups, path: Path) -> Tensor:

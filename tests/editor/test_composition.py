@@ -26,6 +26,7 @@ from sim2real_aug.editor.composition import (
 )
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
+from sim2real_aug.editor.shadows import Shadows
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
 
@@ -66,6 +67,19 @@ def test_a_prompt_shows_the_bench_with_objects_where_the_source_has_them() -> No
     torch.testing.assert_close(prompts, picture(wanted).repeat(3, 1, 1, 1), **SOFTLY)
 
 
+def test_the_block_casts_its_shadow_as_in_the_photos() -> None:
+    def lit(labels: Tensor) -> Tensor:
+        count = len(labels)
+        shadows = Shadows(torch.tensor([[1, 4]] * count), torch.zeros(count).long(), torch.full((count,), 0.5))
+        whole = torch.stack([picture(each) for each in labels])
+        return torch.where((labels == TABLE)[:, None], whole * shadows.cast(labels == BLOCK), whole)
+
+    labels, wanted = torch.stack([layout(*place) for place in PLACES]), layout(12, 11)[None]
+    prompt = take_apart(lit(labels), labels).seen_as(wanted, torch.tensor([1]))
+    torch.testing.assert_close(prompt, lit(wanted), atol=0.02, rtol=0)
+    assert (prompt - picture(wanted[0])).abs().max() > 0.2
+
+
 def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     """A Gaussian of 0.8 of 96 pixels over a straight edge: the pixels on either side are three and one quarter of
     it, to a few percent."""
@@ -74,10 +88,12 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     labels[:, :, 48:] = BLOCK
     colors = torch.zeros(1, len(REGIONS), 3)
     colors[0, BLOCK] = white
-    prompt = Bench(black[None, :, None, None].expand(1, 3, side, side), colors).seen_as(labels, torch.tensor([0]))
+    none = torch.zeros(1, dtype=torch.long)
+    plates, shadows = black[None, :, None, None].expand(1, 3, side, side), Shadows(none.repeat(1, 2), none, none)
+    prompt = Bench(plates, colors, shadows).seen_as(labels, torch.tensor([0]))
     deviation = SOFT * side
-    within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-3, 4)]
-    inner = sum(within[3:]) / sum(within)  # the pixel and what is right of it
+    within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-2, 3)]
+    inner = sum(within[2:]) / sum(within)  # the pixel and what is right of it
     assert 0.7 < inner < 0.8
     torch.testing.assert_close(prompt[0, :, 50, 48], torch.full((3,), inner))
     torch.testing.assert_close(prompt[0, :, 50, 47], torch.full((3,), 1 - inner))

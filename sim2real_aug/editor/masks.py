@@ -1,0 +1,25 @@
+"""What the composition does to outlines: masks made larger, and softer.
+
+Legend: B images, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def grown(masks: Tensor, radius: int) -> Tensor:
+    """Masks (..., S, S), any number of leading dimensions, grown by `radius` pixels, bool."""
+    batch = masks.float().reshape(-1, 1, *masks.shape[-2:])
+    return F.max_pool2d(batch, 2 * radius + 1, 1, radius).reshape(masks.shape) > 0
+
+
+def blurred(masks: Tensor, deviation: float) -> Tensor:
+    """Masks (B, 1, S, S), 0 to 1, after a Gaussian filter of `deviation` pixels."""
+    reach = max(1, round(3 * deviation))
+    weights = torch.exp(-torch.arange(-reach, reach + 1, device=masks.device).square() / (2 * deviation**2))
+    kernel = (weights / weights.sum()).to(masks.dtype)[None, None, None]
+    padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel), kernel.mT).to(masks.dtype)  # autocast convolves in its own type

@@ -1,0 +1,97 @@
+"""The block's shadow: read off photos in which it was drawn, and drawn again."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sim2real_aug.editor.shadows import FARTHEST, Shadows, fit_shadows
+
+SIDE = 48
+REACH = round(FARTHEST * SIDE)
+CORNERS = ((8, 8), (30, 10), (12, 28), (30, 30))
+
+
+def blocks_at(*corners: tuple[int, int]) -> Tensor:
+    """(B, S, S): an L of 10 x 10, whose mirror images are others."""
+    blocks = torch.zeros(len(corners), SIDE, SIDE, dtype=torch.bool)
+    for block, (row, column) in zip(blocks, corners, strict=True):
+        block[row : row + 10, column : column + 4] = True
+        block[row + 6 : row + 10, column : column + 10] = True
+    return blocks
+
+
+def shadow(down: int, right: int, softness: int, depth: float, count: int = 1) -> Shadows:
+    each = torch.ones(count, dtype=torch.long)
+    return Shadows(torch.tensor([[down, right]]).repeat(count, 1), softness * each, depth * each.float())
+
+
+def shown(down: int, right: int, softness: int, depth: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Photos (1, P, 3, S, S) of a textured bench with a dark block and its shadow, the bench alone, the blocks."""
+    blocks = blocks_at(*CORNERS)
+    grain = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    bench = (0.6 + 0.3 * grain).expand(len(blocks), 3, SIDE, SIDE)
+    photos = bench * shadow(down, right, softness, depth, len(blocks)).cast(blocks)
+    return photos.masked_fill(blocks[:, None], 0.1)[None], bench[None], blocks[None]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(-REACH, REACH), st.integers(-REACH, REACH), st.integers(0, 2), st.floats(0.2, 0.8)
+)  # fmt: skip
+def test_a_shadow_is_read_as_it_was_drawn(down: int, right: int, softness: int, depth: float) -> None:
+    if max(abs(down), abs(right)) < 3:
+        return  # under the block
+    photos, bench, blocks = shown(down, right, softness, depth)
+    found = fit_shadows(photos, bench, blocks, torch.zeros_like(blocks))
+    assert found.offset.tolist() == [[down, right]]
+    assert found.softness.tolist() == [softness]
+    torch.testing.assert_close(found.depth, torch.tensor([depth]), atol=1e-3, rtol=0)
+
+
+def test_a_shadow_covers_the_share_of_the_light_that_it_takes() -> None:
+    """A hard outline far inside: 3 down, 2 left; by hand."""
+    kept = shadow(3, -2, 0, 0.4).cast(blocks_at((20, 20)))[0, 0]
+    assert abs(kept[31, 20] - 0.6) < 0.01, "in the middle of the foot, (28, 22) before"
+    assert kept[20, 30] == 1
+
+
+def test_a_shadow_that_leaves_the_picture_does_not_come_back_on_the_other_side() -> None:
+    kept = shadow(REACH, REACH, 0, 0.5).cast(blocks_at((SIDE - 10, SIDE - 10)))[0, 0]
+    assert kept.min() < 0.6
+    assert (kept[: SIDE // 2] == 1).all()
+    assert (kept[:, : SIDE // 2] == 1).all()
+
+
+def test_benches_without_a_shadow_have_none() -> None:
+    photos, bench, blocks = shown(0, 0, 0, 0.0)
+    assert fit_shadows(photos, bench, blocks, torch.zeros_like(blocks)).depth.tolist() == [0.0]
+
+
+def test_what_darkens_the_bench_elsewhere_in_each_photo_is_no_shadow() -> None:
+    photos, bench, blocks = shown(0, 0, 0, 0.0)
+    for number, photo in enumerate(photos[0]):
+        photo[:, 12 * number : 12 * number + 6] *= 0.3
+    photos = torch.where(blocks[:, :, None], 0.1, photos)
+    assert fit_shadows(photos, bench, blocks, torch.zeros_like(blocks)).depth.tolist() == [0.0]
+
+
+def test_an_arm_and_its_shadow_beside_a_pusher_do_not_count() -> None:
+    photos, bench, blocks = shown(0, 6, 1, 0.5)
+    pushers = torch.zeros_like(blocks)
+    pushers[0, 0, :, 24:27] = True  # between the first photo's block and the right
+    photos[0, 0, :, :, 21:30] = 0.05
+    found = fit_shadows(photos, bench, blocks, pushers)
+    assert found.offset.tolist() == [[0, 6]]
+    torch.testing.assert_close(found.depth, torch.tensor([0.5]), atol=1e-3, rtol=0)
+
+
+def test_each_bench_has_a_shadow_of_its_own() -> None:
+    pairs = [shown(4, 0, 0, 0.5), shown(0, -5, 1, 0.3)]
+    photos, bench, blocks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    found = fit_shadows(photos, bench, blocks, torch.zeros_like(blocks))
+    assert found.offset.tolist() == [[4, 0], [0, -5]]
+    chosen = found[torch.tensor([1, 1, 0])]
+    assert chosen.softness.tolist() == [1, 1, 0]
