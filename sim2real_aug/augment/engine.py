@@ -44,7 +44,7 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
-from sim2real_aug.editor.composition import Composer, composer_for
+from sim2real_aug.editor.composition import Composer, composer_for, say_what_is_hidden
 from sim2real_aug.editor.editor import photo_tensors, resized, to_frames, to_images
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
@@ -182,6 +182,7 @@ def _prepare(
     if judge is not None:
         require_object(judge, images, masks, prompts.names, (settings.region,))
     composer, geometry = composer_for(editor, images, masks, judge), None
+    say_what_is_hidden(composer)
     if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)

@@ -20,7 +20,7 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
-from sim2real_aug.editor.composition import Composer, composer_for
+from sim2real_aug.editor.composition import Composer, composer_for, say_what_is_hidden
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
@@ -55,10 +55,12 @@ def simulated_dataset(simulate: DictConfig, run: Path) -> ReplayBuffer:
 
 
 def checked_composer(editor: Any, photos: PhotoSet, judge: Judge, regions: Sequence[str]) -> Composer | None:
-    """`composer_for` of photos that passed `require_object`."""
+    """`composer_for` of photos that passed `require_object`; says how much of the bench none of them shows."""
     images, masks = photo_tensors(photos, photos.images.shape[1], editor.device)
     require_object(judge, images, masks, photos.names, regions)
-    return composer_for(editor, images, masks, judge)
+    composer = composer_for(editor, images, masks, judge)
+    say_what_is_hidden(composer)
+    return composer
 
 
 def training_images(

@@ -22,6 +22,7 @@ from sim2real_aug.editor.composition import (
     Bench,
     composer_for,
     label_regions,
+    say_what_is_hidden,
     take_apart,
 )
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
@@ -90,7 +91,7 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     colors[0, BLOCK] = white
     none = torch.zeros(1, dtype=torch.long)
     plates, shadows = black[None, :, None, None].expand(1, 3, side, side), Shadows(none.repeat(1, 2), none, none)
-    prompt = Bench(plates, colors, shadows).seen_as(labels, torch.tensor([0]))
+    prompt = Bench(plates, colors, shadows, none.float()).seen_as(labels, torch.tensor([0]))
     deviation = SOFT * side
     within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-2, 3)]
     inner = sum(within[2:]) / sum(within)  # the pixel and what is right of it
@@ -128,6 +129,18 @@ def test_of_one_photo_the_hole_is_filled_from_around_it() -> None:
     plate = take_apart(photos[:1], labels[:1]).plates[0]
     assert torch.isfinite(plate).all()
     assert (plate - picture(torch.full((SIZE, SIZE), TABLE))).abs().max() < 0.1
+
+
+def test_how_much_of_a_bench_no_photo_shows_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    photos, labels = shown()
+    assert take_apart(photos, labels).hidden.tolist() == [0, 0, 0]
+    alone = take_apart(photos[:1], labels[:1]).hidden.item()
+    composer = composer_for(Composing(), photos, segmenter=Thresholds())
+    say_what_is_hidden(composer)
+    assert capsys.readouterr().err == ""
+    say_what_is_hidden(composer_for(Composing(), photos[:1], segmenter=Thresholds()))
+    assert "12% of the bench is hidden in every photo" in capsys.readouterr().err
+    assert alone == (10 * 10 + 4 * 5) / SIZE**2, "a pixel around block and pusher, whose margins meet"
 
 
 def test_a_photo_without_the_block_borrows_the_color_from_the_others() -> None:
