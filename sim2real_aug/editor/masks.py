@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 def grown(masks: Tensor, radius: int) -> Tensor:
     """Masks (..., S, S), any number of leading dimensions, grown by `radius` pixels, bool."""
-    batch = masks.float().reshape(-1, 1, *masks.shape[-2:])
-    return F.max_pool2d(batch, 2 * radius + 1, 1, radius).reshape(masks.shape) > 0
+    rows = F.max_pool2d(masks.float().reshape(-1, 1, *masks.shape[-2:]), (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius)).reshape(masks.shape) > 0
 
 
 def blurred(masks: Tensor, deviation: float) -> Tensor:

@@ -20,6 +20,7 @@ from sim2real_aug.editor.editor import to_images
 from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pretrain.frames import ExampleIndex, FrameGroups, of_all_frames
 
+MOST_PHOTOS = 5  # of a bench; taking more apart would take as long as the network's step
 PHOTO_CHANCE = 0.7  # of each photo of a bench but the first
 
 
@@ -31,10 +32,10 @@ class PromptSource:
     regions: Tensor
 
     def composed(self, index: ExampleIndex, rng: np.random.Generator, device: torch.device) -> Tensor:
-        """Composed visual prompts (B, 3, S, S) of the examples, each of one to K - 1 photos, never of its target."""
+        """Composed visual prompts (B, 3, S, S) of the examples, each of one to MOST_PHOTOS, never of its target."""
         count, states = len(index.groups), self.regions.shape[2]
-        order = (index.style_states[:, None] + np.arange(states)) % states  # the first is the photo that is followed
-        used = (rng.random((count, states)) < PHOTO_CHANCE) & (order != index.states[:, None])
+        order = (index.style_states[:, None] + np.arange(min(states, MOST_PHOTOS))) % states  # the first is the photo that is followed
+        used = (rng.random(order.shape) < PHOTO_CHANCE) & (order != index.states[:, None])
         used[:, 0] = True
         photos = (index.groups[:, None], index.target_looks[:, None], order)
         images = to_images(self.frames.images[photos].reshape(-1, *self.frames.images.shape[-3:]), device)
