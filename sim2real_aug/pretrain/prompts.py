@@ -34,7 +34,8 @@ class PromptSource:
     def composed(self, index: ExampleIndex, rng: np.random.Generator, device: torch.device) -> Tensor:
         """Composed visual prompts (B, 3, S, S) of the examples, each of one to MOST_PHOTOS, never of its target."""
         count, states = len(index.groups), self.regions.shape[2]
-        order = (index.style_states[:, None] + np.arange(min(states, MOST_PHOTOS))) % states  # the first is the photo that is followed
+        beside = np.arange(min(states, MOST_PHOTOS))
+        order = (index.style_states[:, None] + beside) % states  # the first is the photo that is followed
         used = (rng.random(order.shape) < PHOTO_CHANCE) & (order != index.states[:, None])
         used[:, 0] = True
         photos = (index.groups[:, None], index.target_looks[:, None], order)
