@@ -8,7 +8,7 @@ photo = bench (1 - depth x). Over the free pixels w near the block, least square
 and lower the squared error by 2 depth N - depth^2 M. N and M are correlations of the photos with the outline: one
 Fourier transform gives them for every offset at once.
 
-Legend: G benches, P photos of each, B sources, S pixels a side.
+Legend: G benches, P photos of each, B sources, S pixels a side (its width, of a picture that is not square).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Shadows:
         """The share of its light that each pixel keeps, (B, 1, S, S), with `blocks` (B, S, S) bool in the way."""
         outlines = _softened(blocks[:, None].float())
         soft = outlines[torch.arange(len(blocks), device=blocks.device), self.softness]
-        rows, columns = (_places(soft.shape[-1], offset) for offset in self.offset.T)
+        rows, columns = map(_places, soft.shape[1:], self.offset.T)
         within = (rows >= 0)[:, :, None] & (columns >= 0)[:, None]
         batch = torch.arange(len(soft), device=soft.device)[:, None, None]
         moved = soft[batch, rows[:, :, None], columns[:, None]] * within
@@ -89,7 +89,7 @@ def _correlated(images: Tensor, outlines: Tensor) -> Tensor:
     """Sums over photos and pixels of images (G, P, S, S) times outlines (G, P, S, S), moved by every offset: (G, D, D).
     """
     reach = round(FARTHEST * images.shape[-1])
-    size = (images.shape[-1] + reach,) * 2
+    size = [side + reach for side in images.shape[-2:]]
     spectrum = (torch.fft.rfft2(images, size) * torch.fft.rfft2(outlines, size).conj()).sum(1)
     offsets = torch.arange(-reach, reach + 1, device=images.device)
     return torch.fft.irfft2(spectrum, size)[:, offsets][:, :, offsets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,6 +64,16 @@ def test_a_shadow_that_leaves_the_picture_does_not_come_back_on_the_other_side()
     assert kept.min() < 0.6
     assert (kept[: SIDE // 2] == 1).all()
     assert (kept[:, : SIDE // 2] == 1).all()
+
+
+@pytest.mark.parametrize("side", [-1, -2])
+def test_pictures_need_not_be_square(side: int) -> None:
+    photos, bench, blocks = (part.narrow(side, 0, SIDE - 8) for part in shown(2, -5, 1, 0.5))
+    found = fit_shadows(photos, bench, blocks, torch.zeros_like(blocks))
+    assert found.offset.tolist() == [[2, -5]]
+    kept = found[torch.zeros(4, dtype=torch.long)].cast(blocks[0])
+    free = ~blocks[0, :, None].expand(-1, 3, -1, -1)
+    assert (bench[0] * kept - photos[0])[free].abs().mean() < 1e-3, "but for a block that was cut off"
 
 
 def test_benches_without_a_shadow_have_none() -> None:
