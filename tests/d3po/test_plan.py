@@ -100,6 +100,11 @@ def test_more_precision_guidance_and_size_need_more(configure: Callable[..., Dic
     assert plan(configure("d3po.precision=bf16"), CPU).minibatch(4) < base
 
 
+def test_an_edit_after_all_photos_encodes_more_than_one(configure: Callable[..., DictConfig]) -> None:
+    one, every = (plan(configure(f"d3po.photos_per_edit={count}"), CPU).phases["encode"].first for count in (1, 0))
+    assert every > 4 * one
+
+
 def test_the_judges_that_are_known_count(configure: Callable[..., DictConfig]) -> None:
     assert plan(configure(), CPU).held["judges"] == 0
     assert plan(configure("judge=grounded"), CPU).held["judges"] == 4 * (25e6 + 172e6 + 39e6 + 22e6)
