@@ -14,6 +14,7 @@ import sim2real_aug
 from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.editor.composition import composition_of
 
 # Mere places: what lies there is in the record by its hash.
 FREE = ("source", "editor")
@@ -51,6 +52,7 @@ def describe(
         "editor": str(getattr(editor, "name_or_path", "")),
         "editor_hash": weights_hash(editor.components),
         "edit_settings": dataclasses.asdict(editor.edit_settings),
+        "composition": composition_of(editor),
         "photos": dict(zip(photos.names, photos.hashes, strict=True)),
         "judge_hash": None if judge is None else judge_hash(judge),
         **dataclasses.asdict(settings),

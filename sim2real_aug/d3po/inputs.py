@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from sim2real_aug.config import make
-from sim2real_aug.d3po.processes import require_work
+from sim2real_aug.d3po.processes import is_main, require_work
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
@@ -59,7 +59,8 @@ def checked_composer(editor: Any, photos: PhotoSet, judge: Judge, regions: Seque
     images, masks = photo_tensors(photos, photos.images.shape[1], editor.device)
     require_object(judge, images, masks, photos.names, regions)
     composer = composer_for(editor, images, masks, judge)
-    say_what_is_hidden(composer)
+    if is_main():
+        say_what_is_hidden(composer)
     return composer
 
 

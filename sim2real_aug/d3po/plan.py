@@ -34,7 +34,6 @@ from sim2real_aug.d3po.work import pass_operations, round_passes
 from sim2real_aug.editor.adapter import adapter_state, trainable_parameters
 from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.editor.outline import outline
-from sim2real_aug.editor.prompts import photos_of_edit
 
 ALL_PHOTOS = 8  # of a bench, where an edit takes after all of them: no folder is asked for here
 FLOAT = 4  # bytes; weights, optimiser and what is kept of a round are float32
@@ -202,7 +201,7 @@ def _works(editor: Editor, settings: D3POSettings, groups: int) -> dict[str, Cal
     task = _task(editor, settings)
     latent, text, size = _latent_shape(editor), _text_shape(editor), editor.image_size
     rows = groups * settings.trajectories_per_condition
-    photos = groups * photos_of_edit(ALL_PHOTOS, editor.edit_settings.photos_per_edit)
+    photos = groups * (editor.edit_settings.photos_per_edit or ALL_PHOTOS)
 
     def encode() -> object:
         with torch.no_grad(), task.autocast():

@@ -48,6 +48,7 @@ from sim2real_aug.d3po.watch import held_out_targets, open_guard
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
+from sim2real_aug.editor.composition import composition_of
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import Fault
 from sim2real_aug.judges import open_judge
@@ -91,6 +92,7 @@ def train_editor(
         "editor_hash": weights_hash(editor.components),
         "judge_hash": judge_hash(judge),
         "guard_hash": None if guard is None else judge_hash(guard.judge),
+        "composition": composition_of(editor),
         "dataset_hash": None if store is None else store.content_hash(),
         "photo_hashes": list(photo_set.hashes),
     }

@@ -26,10 +26,12 @@ from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
 from sim2real_aug.progress import say
 
+COMPOSITION = 2  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
+RIM = 0.02  # of the side: as far as a lens mixes what moves into the bench; farther a shadow can be told from it
 SOFT = 0.008  # of the side, standard deviation: edges of what is put into a picture are as soft as a lens draws them
 UNLIKE = 0.08  # a photo's pixel that is farther from what most photos show is not at rest
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
@@ -71,6 +73,11 @@ class Composer:
         return torch.stack([self.bench.seen_as(labels, column) for column in chosen.T], dim=1)
 
 
+def composition_of(editor: Any) -> int | None:
+    """The number of the composition that `editor` is shown prompts of; None for one that takes photos as they are."""
+    return COMPOSITION if getattr(editor, "composes", False) else None
+
+
 @torch.no_grad()
 def composer_for(
     editor: Any, photos: Tensor, masks: Tensor | None = None, segmenter: SegmentationJudge | None = None
@@ -80,7 +87,7 @@ def composer_for(
     masks: (P, S, S) bool, where the block is in photos whose owner outlined it, all False in the others. segmenter:
     None takes the compact judge that ships.
     """
-    if not getattr(editor, "composes", False):
+    if composition_of(editor) is None:
         return None
     segmenter = load_compact_judge(SHIPPED_JUDGE).to(photos.device) if segmenter is None else segmenter
     labels = label_regions(segmenter, photos)
@@ -125,9 +132,11 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor, kept: int | None =
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
     covered = grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
-    plate = _filled(photos.masked_fill(covered[:, :, None], torch.nan).nanmedian(dim=1).values)
+    uneven = _middle(photos, covered)
+    plate = _filled(_middle(photos - _exposure(photos, uneven, covered), covered))
     plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
-    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER)
+    rim = grown(moving, round(RIM * photos.shape[-1])) | ~used[..., None, None]
+    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER, rim)
     each = torch.arange(len(photos), device=photos.device).repeat_interleave(plates[:, :kept].shape[1])
     hidden = covered.all(1).float().mean((1, 2))
     colors = _colors(photos, labels)
@@ -147,6 +156,14 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
     thick = ~grown(~rests, THIN)
     return rests & ~grown(thick, THIN + round(MARGIN * photos.shape[-1]))
+
+
+def _middle(photos: Tensor, hidden: Tensor) -> Tensor:
+    """Median of what is not `hidden` (G, P, S, S) in photos (G, P, 3, S, S), (G, 3, S, S); NaN where all of it is.
+
+    Of two in the middle the brighter one: what one photo shows darker than another is a shadow more often than not.
+    """
+    return -(-photos.masked_fill(hidden[:, :, None], torch.nan)).nanmedian(dim=1).values
 
 
 def _exposure(photos: Tensor, bench: Tensor, hidden: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ photo = bench (1 - depth x). Over the free pixels w near the block, least square
     depth = N / M,    N = sum w (bench - photo) bench x,    M = sum w bench^2 x^2,
 
 and lower the squared error by 2 depth N - depth^2 M. N and M are correlations of the photos with the outline: one
-Fourier transform gives them for every offset at once.
+Fourier transform gives them for every offset at once. No pixel and no shadow is darker than DARKEST.
 
 Legend: G benches, P photos of each, B sources, S pixels a side (its width, of a picture that is not square).
 """
@@ -24,7 +24,7 @@ SOFTNESS = (0.01, 0.02, 0.04)  # of the side, standard deviations that a shadow'
 FARTHEST = 0.15  # of the side, an offset down or right
 DARKEST = 0.9  # share of the light
 ARM = 0.08  # of the side: nearer than this to a pusher its arm and that one's shadow are
-LEAST_EXPLAINED = 0.25  # of what darkens the bench near the block; of less it is something else
+LEAST_EXPLAINED = 0.25  # of the squared difference from the bench near the block; of less it is something else
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,20 @@ def _softened(outlines: Tensor) -> Tensor:
     return torch.cat([blurred(outlines, share * outlines.shape[-1]) for share in SOFTNESS], dim=1)
 
 
-def fit_shadows(photos: Tensor, benches: Tensor, blocks: Tensor, pushers: Tensor) -> Shadows:
+def fit_shadows(photos: Tensor, benches: Tensor, blocks: Tensor, pushers: Tensor, covered: Tensor) -> Shadows:
     """The shadow of each of G benches, from photos (G, P, 3, S, S) beside the bench alone in each one's light, the same
-    shape. blocks, pushers: (G, P, S, S) bool, where they are in the photos; a photo without a block does not count."""
+    shape.
+
+    blocks, pushers: (G, P, S, S) bool, where they are in the photos; a photo without a block does not count. covered:
+    the same, what does not show the bench, with the rim in which a lens mixes the two. A pixel of the bench counts that
+    another photo shows as well: of one photo no shadow can be told from the bench.
+    """
     side = photos.shape[-1]
     light, bench = photos.mean(2), benches.mean(2)
     missing = torch.minimum(bench - light, DARKEST * bench)
-    near = grown(blocks, round(FARTHEST * side)) & ~grown(blocks, 1) & ~grown(pushers, round(ARM * side))
-    weight = near.to(light.dtype)
+    near = grown(blocks, round(FARTHEST * side)) & ~grown(pushers, round(ARM * side))
+    known = (~covered).sum(1, keepdim=True) >= 2
+    weight = (near & ~covered & known).to(light.dtype)
     outlines = _softened(blocks.flatten(0, 1)[:, None].to(light.dtype)).unflatten(0, blocks.shape[:2])
     depths, gains = [], []
     for soft in outlines.unbind(2):

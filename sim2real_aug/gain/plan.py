@@ -14,6 +14,7 @@ from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.composition import COMPOSITION
 from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.gain.arms import ARMS, BASE, COMPOSED, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.gain.materials import (
@@ -44,6 +45,7 @@ ADDED = {
     "stages.train_policy.policy.training.landmark_weight": 0.0,
     "stages.augment.keep_refused": True,
     "stages.evaluate.allow_training_starts": False,
+    "composition": 1,
 }
 # Settings that may differ between a record and today's plan: where and how fast something is done and what is drawn
 # of it. The precision of edits and the variant of the path tracer move single values of a frame by a rounding or by
@@ -128,7 +130,7 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     if arm.edits in (BASE, SPECIALIST):
         plan["editor"] = _weights(experiment)["editor"]
     if arm.edits in (BASE, SPECIALIST, COMPOSED):  # it finds the regions that prompts are composed of
-        plan["judge"] = _weights(experiment)["judge"]
+        plan |= {"judge": _weights(experiment)["judge"], "composition": COMPOSITION}
     if arm.edits == CUT:
         plan["cut_frames"] = config.cut_frames
     if arm.real == FEW:

@@ -101,8 +101,11 @@ def test_more_precision_guidance_and_size_need_more(configure: Callable[..., Dic
 
 
 def test_an_edit_after_all_photos_encodes_more_than_one(configure: Callable[..., DictConfig]) -> None:
-    one, every = (plan(configure(f"d3po.photos_per_edit={count}"), CPU).phases["encode"].first for count in (1, 0))
+    one, every, more = (
+        plan(configure(f"d3po.photos_per_edit={count}"), CPU).phases["encode"].first for count in (1, 0, 16)
+    )
     assert every > 4 * one
+    assert more > 1.5 * every
 
 
 def test_the_judges_that_are_known_count(configure: Callable[..., DictConfig]) -> None:
