@@ -9,12 +9,14 @@ Legend: B frames (B, H, W, 3), P photos (P, h, w, 3), uint8 RGB; L long, medium 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.data.photos import load_photos
 from sim2real_aug.editor.composition import take_apart
 from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
 from sim2real_aug.errors import BadInput, unknown_name
@@ -134,3 +136,15 @@ class ComposedPrompts:
     def edit(self, source: Tensor, prompts: Tensor, noise: Tensor | None = None) -> Tensor:
         """The mean (B, 3, H, W) of each edit's prompts (B, n, 3, H, W)."""
         return prompts.mean(1)
+
+
+UNTRAINED = (*CLASSICAL, ComposedPrompts.name_or_path)
+
+
+def untrained_editor(
+    name: str, size: int, photos: Path, device: torch.device | str = "cpu"
+) -> TransferEditor | ComposedPrompts:
+    """One of UNTRAINED for frames of `size` pixels; a colour transfer takes the colours of all `photos`, a folder."""
+    if name == ComposedPrompts.name_or_path:
+        return ComposedPrompts(size, device)
+    return TransferEditor(name, load_photos(photos, size).images)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sim2real_aug.cli.common import Call, Summary, command, location
+from sim2real_aug.errors import BadInput
 
 
 @command("augment", config="augment", writes=True)
@@ -15,7 +16,11 @@ def augment(
     call: Call,
     dataset: Annotated[str, typer.Argument(metavar="DATASET.zarr", help="The store to edit.")],
     editor: Annotated[
-        Path | None, typer.Option(metavar="RUN|CHECKPOINT", help="The editor; none: the one we ship.")
+        Path | None,
+        typer.Option(
+            metavar="RUN|CHECKPOINT|NAME",
+            help="The editor; none: the one we ship; 'composed', 'reinhard' or 'histogram': nothing that is trained.",
+        ),
     ] = None,
     photos: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Visual prompts; none: the editor's own.")
@@ -29,18 +34,25 @@ def augment(
     """Make a dataset's frames look real. Same length, same actions, same layout.
 
     Example: sim2real-aug augment sim.zarr --editor runs/editor
+    Without a network: sim2real-aug augment sim.zarr --editor composed --photos my-photos
     """
     source = location(dataset)
     target = out or default_output(source)
     config = call.compose({"episodes": episodes, "seed": seed}, dataset=source, out=target)
+    from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
     from sim2real_aug.augment.engine import augment as edit_store
     from sim2real_aug.augment.settings import read_config
     from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
-    ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
+    buffer = ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
     chosen, judge, device = read_config(config)
-    loaded = load_editor(editor).to(device)
+    if str(editor) in UNTRAINED and not Path(str(editor)).is_dir():
+        if photos is None:
+            raise BadInput(f"--editor {editor} has no photos of its own; give some with --photos DIR")
+        loaded = untrained_editor(str(editor), buffer.array(chosen.image_name).shape[1], photos, device)
+    else:
+        loaded = load_editor(editor).to(device)
     return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from sim2real_aug.augment.classical import CLASSICAL, ComposedPrompts, TransferEditor
+from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import read_config
@@ -30,7 +30,7 @@ from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
-from sim2real_aug.gain.arms import ALL, ARMS, COMPOSED, CUT, RANDOMIZED, SPECIALIST, Unit
+from sim2real_aug.gain.arms import ALL, ARMS, CUT, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.policies.trainer import train_policy
 from sim2real_aug.runs import RunFolder
 
@@ -222,11 +222,8 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     photos = photographed(experiment, scene)
     chosen, judge, device = read_config(editing(experiment, seed))
     dataset = ReplayBuffer.open(simulated(experiment))
-    if kind in CLASSICAL:
-        size = dataset.array("img").shape[1]
-        editor: Any = TransferEditor(kind, load_photos(photos, size).images)
-    elif kind == COMPOSED:
-        editor = ComposedPrompts(dataset.array("img").shape[1], device)
+    if kind in UNTRAINED:
+        editor: Any = untrained_editor(kind, dataset.array("img").shape[1], photos, device)
     elif kind == CUT:
         editor = cut_editor(experiment, scene, seed)
     else:

@@ -51,6 +51,18 @@ def sim(cli, tmp_path: Path) -> Path:
     return tmp_path / "sim.zarr"
 
 
+@pytest.mark.parametrize("name", ["composed", "reinhard"])
+def test_augment_without_a_trained_editor(cli, sim, photos, name):
+    assert "give some with --photos DIR" in refused(cli("augment", sim, "--editor", name))
+    done = summary(cli("augment", sim, "--editor", name, "--photos", photos, "--episodes", "0:1", "--json"))
+    assert done["frames_edited"] == 20
+    before, after = ReplayBuffer.open(sim), ReplayBuffer.open(sim.with_name("sim-edited.zarr"))
+    assert np.array_equal(before.read("action"), after.read("action"))
+    assert not np.array_equal(before.images(0, 20), after.images(0, 20))
+    assert np.array_equal(before.images(20, 60), after.images(20, 60))
+    assert after.attrs["augmentation"]["editor"] == name
+
+
 def test_simulate_again_does_nothing_and_more_episodes_are_added(cli, sim):
     before = ReplayBuffer.open(sim)
     ends = before.episode_ends.tolist()
