@@ -9,14 +9,12 @@ Legend: B frames (B, H, W, 3), P photos (P, h, w, 3), uint8 RGB; L long, medium 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sim2real_aug.data.photos import load_photos
 from sim2real_aug.editor.composition import take_apart
 from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
 from sim2real_aug.errors import BadInput, unknown_name
@@ -142,9 +140,9 @@ UNTRAINED = (*CLASSICAL, ComposedPrompts.name_or_path)
 
 
 def untrained_editor(
-    name: str, size: int, photos: Path, device: torch.device | str = "cpu"
+    name: str, photos: Frames, device: torch.device | str = "cpu"
 ) -> TransferEditor | ComposedPrompts:
-    """One of UNTRAINED for frames of `size` pixels; a colour transfer takes the colours of all `photos`, a folder."""
+    """One of UNTRAINED, which edits at the size of `photos` (P, S, S, 3)."""
     if name == ComposedPrompts.name_or_path:
-        return ComposedPrompts(size, device)
-    return TransferEditor(name, load_photos(photos, size).images)
+        return ComposedPrompts(photos.shape[1], device)
+    return TransferEditor(name, photos)

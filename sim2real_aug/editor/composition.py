@@ -123,11 +123,9 @@ def take_apart(photos: Tensor, labels: Tensor) -> Bench:
     return taken_apart(photos[None], labels[None], torch.ones(1, len(photos), dtype=torch.bool, device=photos.device))
 
 
-def taken_apart(photos: Tensor, labels: Tensor, used: Tensor, kept: int | None = None) -> Bench:
-    """G benches as one, from photos (G, P, 3, S, S) with regions (G, P, S, S), of which `used` (G, P) count.
-
-    kept: how many of each bench's photos, the first ones, are in it, bench by bench; None: all.
-    """
+def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> Bench:
+    """G benches as one of G * P photos, bench by bench, from photos (G, P, 3, S, S) with regions (G, P, S, S), of which
+    `used` (G, P) count."""
     labels = torch.where(used[..., None, None], labels, TABLE)
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
     moving = torch.stack([labels == region for region in MOVING]).any(0)
@@ -137,10 +135,9 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor, kept: int | None =
     plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
     rim = grown(moving, round(RIM * photos.shape[-1])) | ~used[..., None, None]
     shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER, rim)
-    each = torch.arange(len(photos), device=photos.device).repeat_interleave(plates[:, :kept].shape[1])
+    each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
     hidden = covered.all(1).float().mean((1, 2))
-    colors = _colors(photos, labels)
-    return Bench(plates[:, :kept].flatten(0, 1), colors[:, :kept].flatten(0, 1), shadows[each], hidden[each])
+    return Bench(plates.flatten(0, 1), _colors(photos, labels).flatten(0, 1), shadows[each], hidden[each])
 
 
 def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:

@@ -41,8 +41,10 @@ class Shadows:
 
     def cast(self, blocks: Tensor) -> Tensor:
         """The share of its light that each pixel keeps, (B, 1, S, S), with `blocks` (B, S, S) bool in the way."""
-        outlines = _softened(blocks[:, None].float())
-        soft = outlines[torch.arange(len(blocks), device=blocks.device), self.softness]
+        soft = blocks.float()
+        for level in self.softness.unique().tolist():
+            same = self.softness == level
+            soft[same] = blurred(soft[same][:, None], SOFTNESS[level] * soft.shape[-1])[:, 0]
         rows, columns = map(_places, soft.shape[1:], self.offset.T)
         within = (rows >= 0)[:, :, None] & (columns >= 0)[:, None]
         batch = torch.arange(len(soft), device=soft.device)[:, None, None]
@@ -56,11 +58,6 @@ def _places(side: int, offset: Tensor) -> Tensor:
     return places.where((places >= 0) & (places < side), -1)
 
 
-def _softened(outlines: Tensor) -> Tensor:
-    """Outlines (B, 1, S, S) as soft as each of SOFTNESS, (B, L, S, S)."""
-    return torch.cat([blurred(outlines, share * outlines.shape[-1]) for share in SOFTNESS], dim=1)
-
-
 def fit_shadows(photos: Tensor, benches: Tensor, blocks: Tensor, pushers: Tensor, covered: Tensor) -> Shadows:
     """The shadow of each of G benches, from photos (G, P, 3, S, S) beside the bench alone in each one's light, the same
     shape.
@@ -70,16 +67,18 @@ def fit_shadows(photos: Tensor, benches: Tensor, blocks: Tensor, pushers: Tensor
     another photo shows as well: of one photo no shadow can be told from the bench.
     """
     side = photos.shape[-1]
+    reach = round(FARTHEST * side)
     light, bench = photos.mean(2), benches.mean(2)
     missing = torch.minimum(bench - light, DARKEST * bench)
-    near = grown(blocks, round(FARTHEST * side)) & ~grown(pushers, round(ARM * side))
+    near = grown(blocks, reach) & ~grown(pushers, round(ARM * side))
     known = (~covered).sum(1, keepdim=True) >= 2
     weight = (near & ~covered & known).to(light.dtype)
-    outlines = _softened(blocks.flatten(0, 1)[:, None].to(light.dtype)).unflatten(0, blocks.shape[:2])
+    outlines = blocks.flatten(0, 1)[:, None].to(light.dtype)
     depths, gains = [], []
-    for soft in outlines.unbind(2):
-        shared = _correlated(weight * missing * bench, soft)  # N
-        whole = _correlated(weight * bench.square(), soft.square())  # M
+    for share in SOFTNESS:
+        soft = blurred(outlines, share * side)[:, 0].unflatten(0, blocks.shape[:2])
+        shared = _correlated(weight * missing * bench, soft, reach)  # N
+        whole = _correlated(weight * bench.square(), soft.square(), reach)  # M
         depth = (shared / whole.clamp(min=1e-6)).clamp(0, DARKEST)
         depths.append(depth)
         gains.append(2 * depth * shared - depth.square() * whole)
@@ -87,14 +86,13 @@ def fit_shadows(photos: Tensor, benches: Tensor, blocks: Tensor, pushers: Tensor
     depth = torch.stack(depths, 1).flatten(1).gather(1, best[:, None])[:, 0]
     explained = gain / (weight * missing.square()).sum((1, 2, 3)).clamp(min=1e-6)
     softness, down, right = torch.unravel_index(best, (len(SOFTNESS), *depths[0].shape[1:]))
-    offset = torch.stack([down, right], dim=1) - round(FARTHEST * side)
+    offset = torch.stack([down, right], dim=1) - reach
     return Shadows(offset, softness, depth * (explained >= LEAST_EXPLAINED))
 
 
-def _correlated(images: Tensor, outlines: Tensor) -> Tensor:
-    """Sums over photos and pixels of images (G, P, S, S) times outlines (G, P, S, S), moved by every offset: (G, D, D).
-    """
-    reach = round(FARTHEST * images.shape[-1])
+def _correlated(images: Tensor, outlines: Tensor, reach: int) -> Tensor:
+    """Sums over photos and pixels of images (G, P, S, S) times outlines (G, P, S, S), moved by up to `reach` pixels:
+    (G, D, D)."""
     size = [side + reach for side in images.shape[-2:]]
     spectrum = (torch.fft.rfft2(images, size) * torch.fft.rfft2(outlines, size).conj()).sum(1)
     offsets = torch.arange(-reach, reach + 1, device=images.device)

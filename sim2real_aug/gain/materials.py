@@ -223,12 +223,12 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     chosen, judge, device = read_config(editing(experiment, seed))
     dataset = ReplayBuffer.open(simulated(experiment))
     if kind in UNTRAINED:
-        editor: Any = untrained_editor(kind, dataset.array("img").shape[1], photos, device)
-    elif kind == CUT:
-        editor = cut_editor(experiment, scene, seed)
+        prompts = load_photos(photos, dataset.array("img").shape[1])
+        editor: Any = untrained_editor(kind, prompts.images, device)
     else:
-        editor = load_editor(specialist(experiment, scene, seed) if kind == SPECIALIST else None).to(device)
-    prompts = load_photos(photos, editor.image_size)
+        trained = specialist(experiment, scene, seed) if kind == SPECIALIST else None
+        editor = cut_editor(experiment, scene, seed) if kind == CUT else load_editor(trained).to(device)
+        prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
     if place.exists():  # complete: it appears only when it is
         found = ReplayBuffer.open(place).attrs.get(ATTRIBUTE, {})

@@ -41,9 +41,9 @@ class PromptSource:
         photos = (index.groups[:, None], index.target_looks[:, None], order)
         images = to_images(self.frames.images[photos].reshape(-1, *self.frames.images.shape[-3:]), device)
         images = images.unflatten(0, order.shape)
-        bench = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device), kept=1)
+        bench = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device))
         layouts = torch.from_numpy(self.frames.labels[index.groups, index.source_looks, index.states]).to(device)
-        return bench.seen_as(layouts, torch.arange(count, device=device))
+        return bench.seen_as(layouts, torch.arange(count, device=device) * order.shape[1])
 
 
 def read_regions(judge: CompactJudge, frames: FrameGroups, path: Path) -> Tensor:
