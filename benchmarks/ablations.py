@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from paired_frames import domains_of
-from specialist import Meter, make_meter
+from specialist import Meter, composed_prompts, make_meter
 from specialist_report import Measured, mean, pooled, quantile
 from specialist_runs import (
     Bench,
@@ -155,9 +156,9 @@ def slug(name: str) -> str:
 
 
 def measure_unit(
-    work: Path, plan: Plan, meter: Meter, bench: Bench, unit: Unit, seeds: int
+    work: Path, plan: Plan, meter: Meter, bench: Bench, covered: NDArray[np.bool_], unit: Unit, seeds: int
 ) -> dict[str, Any]:
-    """Figures (K, M) of the unit's specialists, and the mean seconds of a run."""
+    """Figures (K, M) of the unit's specialists, and the mean seconds of a run. covered: (M, S, S), by prompts' arms."""
     overrides, store = (*base_of(work, plan, unit), *unit.overrides), training_store(work, plan)
     figures, seconds = [], []
     for seed in range(seeds):
@@ -165,7 +166,7 @@ def measure_unit(
         run = train_run(bench, store, run_config(plan, seed, overrides), name)
         seconds.append(run["seconds"])
         edits = edited(bench, partial(load_editor, run["editor"]), name, seed)
-        figures.append(meter.figures(bench, edits))
+        figures.append(meter.figures(bench, edits, covered))
     stacked = {key: np.stack([each[key] for each in figures]) for key in figures[0]}
     return {"figures": stacked, "seconds": float(np.mean(seconds))}
 
@@ -175,9 +176,13 @@ def measure(work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds
     editor = open_work(work, plan)
     meter = make_meter(plan, editor)
     benches = [prepare_bench(work, plan, domain, editor.image_size) for domain in domains]
+    covered = [composed_prompts(editor, bench)[1] for bench in benches]
     rows: dict[str, Any] = {}
     for unit in units:
-        found = {bench.domain: measure_unit(work, plan, meter, bench, unit, seeds) for bench in benches}
+        found = {
+            bench.domain: measure_unit(work, plan, meter, bench, arms, unit, seeds)
+            for bench, arms in zip(benches, covered, strict=True)
+        }
         by_domain: dict[str, Measured] = {name: {unit.name: each["figures"]} for name, each in found.items()}
         figures = pooled(by_domain)[unit.name]
         statistics = {

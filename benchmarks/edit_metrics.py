@@ -17,6 +17,7 @@ from torch import Tensor
 from sim2real_aug.d3po.scores import Conditions, JudgedScores, Scores, SourceGeometry
 from sim2real_aug.data.geometry import FrameGeometry
 from sim2real_aug.data.regions import REGIONS, region_of
+from sim2real_aug.editor.composition import Seen
 from sim2real_aug.editor.editor import to_images
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.envs.block_pose import corner_error, read_block_pose
@@ -32,23 +33,29 @@ DARKEST = 1e-5  # root mean square error below which an image counts as equal
 
 @torch.no_grad()
 def judged(
-    scorer: JudgedScores, frames: PairedFrames, edits: Frames, photos: Frames, photos_per_edit: int
-) -> Figures:
-    """The scores that D3PO lowers, against the photos that each edit took after and the exact source geometry."""
+    scorer: JudgedScores, frames: PairedFrames, edits: Frames, covered: NDArray[np.bool_], photos: Frames,
+    photos_per_edit: int,
+) -> Figures:  # fmt: skip
+    """The scores that D3PO lowers, against the photos that each edit took after and the exact source geometry.
+
+    covered: (M, S, S), where edits show an arm that the sources do not.
+    """
     chosen = photos_in_turn(len(photos), len(frames), photos_per_edit)
     geometry = FrameGeometry.measured(frames.flat.labels, frames.flat.depth)
     parts = []
     for start in range(0, len(frames), BATCH):
         rows = slice(start, start + BATCH)
         numbers = chosen[rows]
+        source = to_images(frames.flat.images[rows])
         conditions = Conditions(
-            source=to_images(frames.flat.images[rows]),
+            source=source,
             photos=to_images(photos[numbers.flatten()]).unflatten(0, numbers.shape),
             photo_masks=torch.zeros(*numbers.shape, *photos.shape[1:3], dtype=torch.bool),
             numbers=np.arange(len(numbers)),
             geometry=SourceGeometry.on(
                 torch.device("cpu"), FrameGeometry(geometry.labels[rows], geometry.depth[rows])
             ),
+            prompts=Seen(source[:, None], torch.from_numpy(covered[rows])),
         )
         parts.append(scorer(conditions, to_images(edits[rows])[:, None]))
     scores = Scores.join(parts)
@@ -105,6 +112,12 @@ def judge_distance(
         total += np.where(present, 1 - torch.cosine_similarity(found, truth).double().numpy(), 0)
         seen += present
     return total / np.maximum(seen, 1)
+
+
+def block_shown(frames: PairedFrames, covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(M,), the states of whose block an arm that is `covered` (M, S, S) hides less than half."""
+    block = frames.flat.labels == REGIONS.index("block")
+    return np.asarray((block & ~covered).sum((1, 2)) > 0.5 * block.sum((1, 2)))
 
 
 @torch.no_grad()

@@ -28,7 +28,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from edit_metrics import Figures, Frames, against_real, judged, nearer_own, perceptual, pose_errors
+from edit_metrics import (
+    Figures,
+    Frames,
+    against_real,
+    block_shown,
+    judged,
+    nearer_own,
+    perceptual,
+    pose_errors,
+)
+from numpy.typing import NDArray
 from paired_frames import SIZE, domains_of
 from perceptual import Encoder, find_encoder
 from specialist_report import BASE, REAL, SPECIALIST, Measured, markdown, summarise
@@ -47,6 +57,7 @@ from sim2real_aug.augment.classical import CLASSICAL
 from sim2real_aug.config import make, settings
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
+from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.composition import composer_for
 from sim2real_aug.editor.editor import Editor, to_frames, to_images
@@ -70,28 +81,31 @@ class Meter:
     photos_per_edit: int
     encoder: Encoder | None
 
-    def figures(self, bench: Bench, edits: Frames) -> Figures:
-        """All figures of one method's edits, (M,) each; what was measured before is not measured again."""
+    def figures(self, bench: Bench, edits: Frames, covered: NDArray[np.bool_]) -> Figures:
+        """All figures of one method's edits, (M,) each, whose arms are `covered` (M, S, S); what was measured before is
+        not measured again."""
         regions, frames = self.scorer.regions, bench.frames
-        found = kept_figures(bench, "judged", edits, lambda: self.judged(bench, edits))
+        seen = edits.tobytes() + covered.tobytes()
+        found = kept_figures(bench, "judged", seen, lambda: self.judged(bench, edits, covered))
         if self.encoder is None:
             return found
         encoder = self.encoder
-        return found | kept_figures(bench, "perceptual", edits, lambda: perceptual(encoder, frames, edits, regions))
+        return found | kept_figures(bench, "perceptual", seen, lambda: perceptual(encoder, frames, edits, regions))
 
-    def judged(self, bench: Bench, edits: Frames) -> Figures:
-        """What the judges say."""
-        frames = bench.frames
+    def judged(self, bench: Bench, edits: Frames, covered: NDArray[np.bool_]) -> Figures:
+        """What the judges say. pose_error: of the states whose block an arm does not hide, fewer than M."""
+        frames, shown = bench.frames, block_shown(bench.frames, covered)
         return {
-            **judged(self.scorer, frames, edits, bench.photos, self.photos_per_edit),
+            **judged(self.scorer, frames, edits, covered, bench.photos, self.photos_per_edit),
             **against_real(self.judge, frames, edits, self.scorer.regions),
-            "pose_error": pose_errors(self.judge, edits, frames.states),
+            "pose_error": pose_errors(self.judge, edits[shown], frames.states[shown]),
         }
 
 
-def kept_figures(bench: Bench, kind: str, edits: Frames, measure: Callable[[], Figures]) -> Figures:
-    """What `measure` says of `edits`, kept in the bench's folder: its photos, states and judges are always the same."""
-    digest = hashlib.blake2b(edits.tobytes(), digest_size=16).hexdigest()
+def kept_figures(bench: Bench, kind: str, seen: bytes, measure: Callable[[], Figures]) -> Figures:
+    """What `measure` says of what is `seen`, kept in the bench's folder: its photos, states and judges are always the
+    same."""
+    digest = hashlib.blake2b(seen, digest_size=16).hexdigest()
     file = bench.folder / "figures" / f"{kind}-{digest}.npz"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,9 +118,11 @@ def kept_figures(bench: Bench, kind: str, edits: Frames, measure: Callable[[], F
 
 @dataclass(frozen=True)
 class Trained:
-    """A bench's edits by method, one item a seed, and the summaries of its runs."""
+    """A bench's edits by method, one item a seed, and the summaries of its runs. covered: (M, S, S), by the arms of the
+    methods that draw them."""
 
     edits: dict[str, list[Frames]]
+    covered: dict[str, NDArray[np.bool_]]
     runs: list[dict[str, Any]]
 
 
@@ -126,7 +142,8 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
     """Every method's edits of a bench, specialists trained where they are not there yet."""
     flat, store = bench.frames.flat.images, training_store(work, plan)
     edits = {UNEDITED: [flat], **{name: [change(flat, bench.photos)] for name, change in CLASSICAL.items()}}
-    edits |= {**composed_prompts(editor, bench), BASE: [], SPECIALIST: []}
+    prompts, arms = composed_prompts(editor, bench)
+    edits |= {**prompts, BASE: [], SPECIALIST: []}
     runs = []
     for seed in range(seeds):
         runs.append(train_run(bench, store, run_config(plan, seed), f"seed-{seed}"))
@@ -137,24 +154,26 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
         for method, load in loads.items():
             name = f"{method.split()[0]}-{seed}"
             edits[method].append(edited(bench, load, name, seed))
-    return Trained(edits, runs)
+    return Trained(edits, {method: arms for method in (*prompts, BASE, SPECIALIST)}, runs)
 
 
-def composed_prompts(editor: Editor, bench: Bench) -> dict[str, list[Frames]]:
-    """What an editor that composes its visual prompts starts from, as a method of its own."""
-    composer = composer_for(editor, to_images(bench.photos))
+def composed_prompts(editor: Editor, bench: Bench) -> tuple[dict[str, list[Frames]], NDArray[np.bool_]]:
+    """What an editor that composes its visual prompts starts from, as a method of its own, and where arms cover it."""
+    composer, flat = composer_for(editor, to_images(bench.photos)), bench.frames.flat.images
     if composer is None:
-        return {}
-    flat = bench.frames.flat.images
+        return {}, np.zeros(flat.shape[:3], bool)
     chosen = torch.from_numpy(photos_in_turn(len(bench.photos), len(flat), 1))
-    return {"composed": [to_frames(composer(chosen, to_images(flat))[:, 0])]}
+    seen = composer(chosen, to_images(flat))
+    return {"composed": [to_frames(seen.images[:, 0])]}, seen.covered.numpy()
 
 
 def measure_bench(meter: Meter, bench: Bench, trained: Trained) -> Measured:
     """Figures of every method (K, M); the real look's pose says how well a pose can be read at all."""
     measured: Measured = {}
-    for method, seeds in {**trained.edits, REAL: [bench.frames.real.images]}.items():
-        each = [meter.figures(bench, edits) for edits in seeds]
+    real, none = bench.frames.real, np.zeros(bench.frames.real.labels.shape, bool)
+    covered = {**trained.covered, REAL: real.labels == REGIONS.index("pusher")}
+    for method, seeds in {**trained.edits, REAL: [real.images]}.items():
+        each = [meter.figures(bench, edits, covered.get(method, none)) for edits in seeds]
         measured[method] = {name: np.stack([figures[name] for figures in each]) for name in each[0]}
     return measured
 

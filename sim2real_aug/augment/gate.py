@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_mask
+from sim2real_aug.judges.photo_check import is_shown
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Verdict:
 def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, settings: AugmentSettings) -> Verdict:
     """Scores of the edits by `scorer`, and whether each passes every limit that is set.
 
-    edits: (B, 3, H, W), one of each condition. Where the region is not found in the source there is no outline to
-    keep: that test is passed.
+    edits: (B, 3, H, W), one of each condition. Where the region is not found in the source, or an arm hides it, there
+    is no outline to keep: that test is passed.
     """
     judged = scorer(conditions, edits[:, None])
     structural, semantic = judged.structural[:, 0], judged.semantic[:, 0]
@@ -40,8 +41,8 @@ def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, set
         ok &= semantic <= settings.max_semantic
     if settings.min_region_iou is not None:
         before = source_mask(scorer.judge, conditions, settings.region)
-        after = scorer.judge.segment(edits, settings.region)
-        ok &= (region_iou(before, after) >= settings.min_region_iou) | ~before.flatten(1).any(1)
+        after = scorer.judge.segment(edits, settings.region) & ~conditions.covered
+        ok &= (region_iou(before, after) >= settings.min_region_iou) | ~is_shown(before, settings.region)
     scores = torch.stack([structural, semantic], dim=1).float()
     return Verdict(scores.cpu().numpy(), ok.cpu().numpy())
 

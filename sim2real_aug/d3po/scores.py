@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.data.geometry import FrameGeometry
-from sim2real_aug.data.regions import REGIONS, is_region, object_phrase, region_of
-from sim2real_aug.editor.composition import Composer
+from sim2real_aug.data.regions import REGIONS, is_pusher, is_region, object_phrase, region_of
+from sim2real_aug.editor.composition import Composer, Seen
 from sim2real_aug.judges.base import EmbeddingJudge, Judge
 from sim2real_aug.judges.photo_check import is_shown
 
@@ -59,8 +59,8 @@ class Conditions:
 
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
-    source, None where it is not known. prompts: (C, n, 3, H, W), what an editor that composes is shown in place of the
-    photos.
+    source, None where it is not known. prompts: images (C, n, 3, H, W), what an editor that composes is shown in place
+    of the photos; scores leave out where their arm covers the source.
     """
 
     source: Tensor
@@ -68,17 +68,23 @@ class Conditions:
     photo_masks: Tensor
     numbers: NDArray[np.int64]
     geometry: SourceGeometry | None = None
-    prompts: Tensor | None = None
+    prompts: Seen | None = None
 
     @property
     def visual_prompts(self) -> Tensor:
         """What the editor is shown, (C, n, 3, H, W)."""
-        return self.photos if self.prompts is None else self.prompts
+        return self.photos if self.prompts is None else self.prompts.images
+
+    @property
+    def covered(self) -> Tensor:
+        """(C, H, W) bool, where the edit is to show an arm that the source does not."""
+        frames = self.source[:, 0]
+        return torch.zeros_like(frames, dtype=torch.bool) if self.prompts is None else self.prompts.covered
 
 
 def composed_prompts(
     composer: Composer | None, chosen: Tensor, source: Tensor, geometry: SourceGeometry | None
-) -> Tensor | None:
+) -> Seen | None:
     """The `prompts` of conditions by photos `chosen` (C, n); None for an editor that takes photos as they are."""
     return None if composer is None else composer(chosen, source, None if geometry is None else geometry.labels)
 
@@ -129,13 +135,14 @@ class JudgedScores:
         depth = self.judge.depth(source) if exact is None else exact.depth
         edit_depth = self.judge.depth(edits.flatten(0, 1)).unflatten(0, edits.shape[:2])
         source_masks = torch.stack([source_mask(self.judge, conditions, phrase) for phrase in self.regions])
-        outside = outside_distance(source, edits, inside=source_masks.any(0))
+        covered = conditions.covered
+        outside = outside_distance(source, edits, inside=source_masks.any(0) | covered)
         keys, first, place = _distinct(conditions.photos, conditions.photo_masks)
         photos, given = (part.flatten(0, 1)[first] for part in (conditions.photos, conditions.photo_masks))
         read = partial(self._read_masks, photos, given)
         photo_masks = torch.stack(_remembered(self.readings.masks, keys, read), dim=1)
         distance = region_distance(self.judge, photos, edits, source_masks, photo_masks, place, keys, self.readings)
-        return Scores(structural_score(depth, edit_depth), distance + self.lambda_outside * outside)
+        return Scores(structural_score(depth, edit_depth, ~covered), distance + self.lambda_outside * outside)
 
     def _read_masks(self, photos: Tensor, given: Tensor, rows: slice) -> Tensor:
         """As `_photo_masks`, of some of the photos, photo by photo: (C, R, H, W)."""
@@ -182,14 +189,20 @@ def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]
 
 
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
-    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known and knows the phrase."""
+    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known and knows the phrase.
+
+    What an arm covers is the pusher's, and no other region's.
+    """
     exact = conditions.geometry
-    return exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)
+    found = exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)
+    return found | conditions.covered if is_pusher(phrase) else found & ~conditions.covered
 
 
-def structural_score(source_depth: Tensor, edit_depth: Tensor) -> Tensor:
-    """L_struct: (C, H, W), (C, K, H, W) -> (C, K), in the depth judge's unit."""
-    return (source_depth[:, None] - edit_depth).abs().flatten(2).mean(-1)
+def structural_score(source_depth: Tensor, edit_depth: Tensor, compared: Tensor) -> Tensor:
+    """L_struct over the pixels that are `compared` (C, H, W) bool: (C, H, W), (C, K, H, W) -> (C, K), in the depth
+    judge's unit."""
+    apart = (source_depth[:, None] - edit_depth).abs() * compared[:, None]
+    return apart.flatten(2).sum(-1) / compared.flatten(1).sum(-1).clamp(min=1)[:, None]
 
 
 def outside_distance(source: Tensor, edits: Tensor, inside: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ def is_block(phrase: str) -> bool:
     return _words(phrase) in PHRASES["block"]
 
 
+def is_pusher(phrase: str) -> bool:
+    return _words(phrase) in PHRASES["pusher"]
+
+
 def _words(phrase: str) -> str:
     return phrase.lower().strip(" .").removeprefix("the ").removeprefix("a ")
 

@@ -2,7 +2,8 @@
 
 A photo shows block and pusher elsewhere than the source does, and a small network copies from the same place of its
 visual prompt far more readily than from the same thing. So the photos are taken apart once: a plate (the bench alone),
-the colours of what moves and the block's shadow. For each source they are put together as the source has it.
+the colours of what moves, the block's shadow and the robot's arm. For each source they are put together as the source
+has it.
 
 Legend: P photos of each of G benches, B sources, R regions, S pixels a side. Images (3, S, S) in [0, 1]; labels (S, S),
 index into REGIONS.
@@ -18,20 +19,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.arms import Arms, read_arms
 from sim2real_aug.editor.coding import nearest_size
-from sim2real_aug.editor.masks import blurred, grown
+from sim2real_aug.editor.masks import blurred, flooded, grown
 from sim2real_aug.editor.shadows import Shadows, fit_shadows
 from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
 from sim2real_aug.progress import say
 
-COMPOSITION = 2  # raised where the same photos make other prompts: work of another number is not gone on with
+COMPOSITION = 3  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
 RIM = 0.02  # of the side: as far as a lens mixes what moves into the bench; farther a shadow can be told from it
+COVERS = 0.5  # of a pixel: with a greater share an arm hides what the source shows there
 SOFT = 0.008  # of the side, standard deviation: edges of what is put into a picture are as soft as a lens draws them
 UNLIKE = 0.08  # a photo's pixel that is farther from what most photos show is not at rest
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
@@ -42,22 +45,32 @@ THIN = 2  # pixels that are taken off each side of what is thin, and nothing of 
 
 
 @dataclass(frozen=True)
+class Seen:
+    """images: (B, 3, S, S). covered: (B, S, S) bool, where an arm hides what the source shows."""
+
+    images: Tensor
+    covered: Tensor
+
+
+@dataclass(frozen=True)
 class Bench:
-    """What P photos show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves. shadows: of the block, P.
+    """What P photos show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves. shadows: of the block, P. arms: P.
     hidden: (P,) share of the plate that no photo shows, filled in from around it."""
 
     plates: Tensor
     colors: Tensor
     shadows: Shadows
+    arms: Arms
     hidden: Tensor
 
-    def seen_as(self, labels: Tensor, chosen: Tensor) -> Tensor:
-        """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it: (B, 3, S, S)."""
+    def seen_as(self, labels: Tensor, chosen: Tensor) -> Seen:
+        """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it."""
         images = self.plates[chosen] * self.shadows[chosen].cast(labels == BLOCK)
         for region in MOVING:
             there = blurred((labels == region)[:, None].to(images.dtype), SOFT * images.shape[-1])
             images = torch.lerp(images, self.colors[chosen, region][:, :, None, None], there)
-        return images
+        arm, share = self.arms.over(labels == PUSHER, chosen)
+        return Seen(torch.lerp(images, arm, share), share[:, 0] > COVERS)
 
 
 @dataclass(frozen=True)
@@ -67,10 +80,14 @@ class Composer:
     bench: Bench
     segmenter: SegmentationJudge
 
-    def __call__(self, chosen: Tensor, source: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Prompts (B, n, 3, S, S) for sources (B, 3, S, S), whose regions may be known (B, S, S), by photos (B, n)."""
+    def __call__(self, chosen: Tensor, source: Tensor, labels: Tensor | None = None) -> Seen:
+        """Prompts (B, n, 3, S, S) for sources (B, 3, S, S), whose regions may be known (B, S, S), by photos (B, n).
+
+        All prompts of a source have the same arm, so one `covered` (B, S, S) is that of each.
+        """
         labels = label_regions(self.segmenter, source) if labels is None else labels
-        return torch.stack([self.bench.seen_as(labels, column) for column in chosen.T], dim=1)
+        seen = [self.bench.seen_as(labels, column) for column in chosen.T]
+        return Seen(torch.stack([each.images for each in seen], dim=1), seen[0].covered)
 
 
 def composition_of(editor: Any) -> int | None:
@@ -128,16 +145,34 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> Bench:
     `used` (G, P) count."""
     labels = torch.where(used[..., None, None], labels, TABLE)
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
-    moving = torch.stack([labels == region for region in MOVING]).any(0)
-    covered = grown(moving, round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
+    plates, _ = _plates(photos, labels, used)
+    labels = torch.where(_pusher_with_arm(photos, plates, labels), PUSHER, labels)
+    plates, hidden = _plates(photos, labels, used)
+    arms = read_arms(photos, labels == PUSHER, SOFT * photos.shape[-1])
+    rim = grown(_moves(labels), round(RIM * photos.shape[-1])) | ~used[..., None, None]
+    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER, rim)
+    each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
+    return Bench(plates.flatten(0, 1), _colors(photos, labels).flatten(0, 1), shadows[each], arms, hidden[each])
+
+
+def _moves(labels: Tensor) -> Tensor:
+    return torch.stack([labels == region for region in MOVING]).any(0)
+
+
+def _plates(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """The bench alone in each photo's light, (G, P, 3, S, S), and the share of it that no photo shows, (G,)."""
+    covered = grown(_moves(labels), round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
     uneven = _middle(photos, covered)
     plate = _filled(_middle(photos - _exposure(photos, uneven, covered), covered))
     plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
-    rim = grown(moving, round(RIM * photos.shape[-1])) | ~used[..., None, None]
-    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER, rim)
-    each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
-    hidden = covered.all(1).float().mean((1, 2))
-    return Bench(plates.flatten(0, 1), _colors(photos, labels).flatten(0, 1), shadows[each], hidden[each])
+    return plates, covered.all(1).float().mean((1, 2))
+
+
+def _pusher_with_arm(photos: Tensor, plates: Tensor, labels: Tensor) -> Tensor:
+    """Pushers (G, P, S, S) with all that hangs together with them and is no bench: a judge sees an arm in part."""
+    pushers, blocks = labels == PUSHER, grown(labels == BLOCK, round(RIM * photos.shape[-1]))
+    unlike = (photos - plates).abs().amax(2) > OTHER_COLOR
+    return flooded(pushers, pushers | (unlike & ~blocks))
 
 
 def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:

@@ -308,7 +308,7 @@ class Editor(DiffusionPipeline):
         numbers = torch.from_numpy(chosen).to(self.device)
         source = resized(to_images(frames, self.device), size)
         composer = composer_for(self, prompts, masks)
-        style = prompts[numbers] if composer is None else composer(numbers, source)
+        style = prompts[numbers] if composer is None else composer(numbers, source).images
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
         edits = self.edit(source, style, noise, instruction)

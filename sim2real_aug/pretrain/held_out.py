@@ -101,7 +101,8 @@ def _composed(judge: CompactJudge, held_out: HeldOut) -> Tensor:
     photos, layouts = held_out.prompt.to(device), torch.from_numpy(held_out.source_labels).to(device)
     first = torch.zeros(1, dtype=torch.long, device=device)
     benches = [take_apart(photo, label_regions(judge, photo)) for photo in photos.split(1)]
-    return torch.cat([bench.seen_as(layout, first) for bench, layout in zip(benches, layouts.split(1), strict=True)])
+    seen = [bench.seen_as(layout, first) for bench, layout in zip(benches, layouts.split(1), strict=True)]
+    return torch.cat([each.images for each in seen])
 
 
 def psnr(images: Tensor, target: Tensor) -> float:

@@ -43,7 +43,7 @@ class PromptSource:
         images = images.unflatten(0, order.shape)
         bench = taken_apart(images, self.regions[photos].to(device), torch.from_numpy(used).to(device))
         layouts = torch.from_numpy(self.frames.labels[index.groups, index.source_looks, index.states]).to(device)
-        return bench.seen_as(layouts, torch.arange(count, device=device) * order.shape[1])
+        return bench.seen_as(layouts, torch.arange(count, device=device) * order.shape[1]).images
 
 
 def read_regions(judge: CompactJudge, frames: FrameGroups, path: Path) -> Tensor:

@@ -1,5 +1,7 @@
 """Scores worked by hand with a judge whose answers are known, and their defined edge cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,12 @@ from sim2real_aug.d3po.scores import (
     SourceGeometry,
     outside_distance,
     region_distance,
+    source_mask,
     structural_score,
 )
 from sim2real_aug.data.geometry import FrameGeometry
+from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.composition import Seen
 
 
 class ChannelJudge:
@@ -50,7 +55,10 @@ def given(
 def test_structural_score_by_hand() -> None:
     source = torch.zeros(1, 2, 2)
     edits = torch.tensor([[[[0.0, 0.0], [0.0, 0.4]], [[1.0, 1.0], [1.0, -1.0]]]])
-    torch.testing.assert_close(structural_score(source, edits), torch.tensor([[0.1, 1.0]]))
+    compared = torch.ones(1, 2, 2, dtype=torch.bool)
+    torch.testing.assert_close(structural_score(source, edits, compared), torch.tensor([[0.1, 1.0]]))
+    compared[0, 0, 0] = False
+    torch.testing.assert_close(structural_score(source, edits, compared), torch.tensor([[0.4 / 3, 1.0]]))
 
 
 def test_outside_distance_by_hand() -> None:
@@ -261,3 +269,21 @@ def test_a_perfect_judge_gives_an_unedited_frame_a_structural_score_of_zero() ->
     exact = SourceGeometry.on(torch.device("cpu"), geometry)
     scores = JudgedScores(NamedJudge(), ["table"])(given(source, photo, geometry=exact), source[:, None])
     assert scores.structural.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_an_arm_covers_is_the_pushers_and_compared_as_nothing_else() -> None:
+    """An arm over the upper left of a red frame: what edits show there changes no score of the red region."""
+    red, covered = plain(1, 0, 0), torch.zeros(1, 2, 2, dtype=torch.bool)
+    covered[0, 0, 0] = True
+    seen = replace(given(red[None], red[None]), prompts=Seen(red[None, None], covered))
+    with_arm = red.clone()
+    with_arm[:, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
+    edits = torch.stack([red, with_arm])[None]
+    scores = JudgedScores(ChannelJudge(), ["red"])(seen, edits)
+    torch.testing.assert_close(scores.structural, torch.zeros(1, 2))
+    torch.testing.assert_close(scores.semantic, torch.zeros(1, 2))
+    assert torch.equal(source_mask(ChannelJudge(), seen, "red"), ~covered)
+    labels = SourceGeometry(torch.full((1, 2, 2), REGIONS.index("table"), dtype=torch.uint8), torch.ones(1, 2, 2))
+    exact = replace(seen, geometry=labels)
+    assert torch.equal(source_mask(ChannelJudge(), exact, "table"), ~covered)
+    assert torch.equal(source_mask(ChannelJudge(), exact, "robot"), covered)

@@ -14,6 +14,7 @@ from torch import Tensor
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.arms import read_arms
 from sim2real_aug.editor.composition import (
     BLOCK,
     PUSHER,
@@ -64,7 +65,7 @@ def shown(gains: tuple[float, ...] = (1.0, 1.0, 1.0)) -> tuple[Tensor, Tensor]:
 
 def test_a_prompt_shows_the_bench_with_objects_where_the_source_has_them() -> None:
     wanted = layout(12, 11)
-    prompts = take_apart(*shown()).seen_as(wanted[None].repeat(3, 1, 1), torch.arange(3))
+    prompts = take_apart(*shown()).seen_as(wanted[None].repeat(3, 1, 1), torch.arange(3)).images
     torch.testing.assert_close(prompts, picture(wanted).repeat(3, 1, 1, 1), **SOFTLY)
 
 
@@ -76,7 +77,7 @@ def test_the_block_casts_its_shadow_as_in_the_photos() -> None:
         return torch.where((labels == TABLE)[:, None], whole * shadows.cast(labels == BLOCK), whole)
 
     labels, wanted = torch.stack([layout(*place) for place in PLACES]), layout(12, 11)[None]
-    prompt = take_apart(lit(labels), labels).seen_as(wanted, torch.tensor([1]))
+    prompt = take_apart(lit(labels), labels).seen_as(wanted, torch.tensor([1])).images
     torch.testing.assert_close(prompt, lit(wanted), atol=0.02, rtol=0)
     assert (prompt - picture(wanted[0])).abs().max() > 0.2
 
@@ -91,7 +92,8 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     colors[0, BLOCK] = white
     none = torch.zeros(1, dtype=torch.long)
     plates, shadows = black[None, :, None, None].expand(1, 3, side, side), Shadows(none.repeat(1, 2), none, none)
-    prompt = Bench(plates, colors, shadows, none.float()).seen_as(labels, torch.tensor([0]))
+    arms = read_arms(plates[None], torch.zeros(1, 1, side, side, dtype=torch.bool), 1.0)
+    prompt = Bench(plates, colors, shadows, arms, none.float()).seen_as(labels, torch.tensor([0])).images
     deviation = SOFT * side
     within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-2, 3)]
     inner = sum(within[2:]) / sum(within)  # the pixel and what is right of it
@@ -104,9 +106,9 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
 
 def test_prompts_are_the_same_within_autocast() -> None:
     bench, wanted = take_apart(*shown()), layout(12, 11)[None]
-    exact = bench.seen_as(wanted, torch.tensor([0]))
+    exact = bench.seen_as(wanted, torch.tensor([0])).images
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(bench.seen_as(wanted, torch.tensor([0])), exact, atol=4e-3, rtol=0)
+        torch.testing.assert_close(bench.seen_as(wanted, torch.tensor([0])).images, exact, atol=4e-3, rtol=0)
 
 
 def test_each_photo_keeps_its_own_exposure() -> None:
@@ -186,6 +188,22 @@ def test_a_stripe_of_the_bench_taken_for_the_pusher_stays_on_it(width: int, stay
     assert bool((seen == 0.9).all()) == stays
 
 
+def test_an_arm_that_was_recognised_in_part_is_drawn_whole_and_covers_the_source() -> None:
+    """A black arm from below to each pusher, of which the pusher alone was."""
+    labels = torch.stack([layout(*place) for place in ((4, 4), (10, 14), (4, 24))])
+    photos = torch.stack([picture(each) for each in labels])
+    for photo, label in zip(photos, labels, strict=True):
+        rows, columns = (label == PUSHER).nonzero().T
+        photo[:, int(rows.max()) + 1 :, int(columns.min()) : int(columns.max()) + 1] = 0
+    wanted = layout(6, 20)  # a pusher of 3 x 3 around row 16
+    seen = take_apart(photos, labels).seen_as(wanted[None], torch.tensor([0]))
+    assert seen.covered[0, 16:, 21].all()
+    assert not seen.covered[0, :14].any()
+    assert not seen.covered[0, :, 24:].any()
+    assert seen.images[0, :, 28, 21].max() < 0.1
+    torch.testing.assert_close(seen.images[0, :, :12], picture(wanted)[:, :12], **SOFTLY)
+
+
 class Thresholds:
     """Finds blue blocks and red pushers; sides of images must be multiples of 8."""
 
@@ -219,7 +237,7 @@ def test_a_composer_reads_sources_whose_regions_are_not_known(known: bool) -> No
     source = picture(wanted[0])[None]
     if known:  # the labels count, not what the source looks like
         wanted = layout(4, 20)[None]
-    prompts = composer(torch.tensor([[0, 2]]), source, wanted if known else None)
+    prompts = composer(torch.tensor([[0, 2]]), source, wanted if known else None).images
     source = picture(wanted[0])[None]
     torch.testing.assert_close(prompts, source[:, None].repeat(1, 2, 1, 1, 1), **SOFTLY)
 
@@ -246,7 +264,7 @@ def test_a_prompt_of_the_shipped_judge_has_the_sources_layout() -> None:
     source = to_images(renderer.render(np.array([300.0, 120.0, 150.0, 150.0, 0.3]), 96).image[None])
     composer = composer_for(Composing(), photos)
     assert composer is not None
-    prompt = composer(torch.zeros(1, 1, dtype=torch.long), source)[:, 0]
+    prompt = composer(torch.zeros(1, 1, dtype=torch.long), source).images[:, 0]
     assert (prompt - source).abs().mean() < 0.01
 
 
