@@ -113,15 +113,39 @@ def test_a_broken_network_and_nothing_in_the_cache() -> None:
         fetch(NAME)
 
 
+def fill(cache: Path, checkpoints: Path) -> Path:
+    """The repository NAME as huggingface_hub keeps it."""
+    repository = cache / "models--someone--dino"
+    shutil.copytree(checkpoints / "dinov2", repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return repository
+
+
+@pytest.mark.parametrize("network", ["no_network", "broken_network"])
+def test_a_download_that_was_interrupted(
+    network: str, cache: Path, checkpoints: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request.getfixturevalue(network)
+    repository = fill(cache, checkpoints)
+    (repository / "snapshots" / COMMIT / "model.safetensors").unlink()
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "0123.incomplete").write_bytes(b"half")
+    with pytest.raises(BadInput, match=r"model\.safetensors"):
+        load_dinov2(NAME)
+    message = f"the download of {NAME} was interrupted; run once with a network"
+    assert message in capsys.readouterr().err
+    (repository / "snapshots" / COMMIT / "later.json").write_text("{}")
+    fetch(NAME)
+    assert message not in capsys.readouterr().err, "something was fetched since"
+
+
 @pytest.mark.parametrize("network", ["no_network", "broken_network"])
 def test_no_network_and_what_the_cache_holds(
     network: str, cache: Path, checkpoints: Path, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(network)
-    repository = cache / "models--someone--dino"
-    shutil.copytree(checkpoints / "dinov2", repository / "snapshots" / COMMIT)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
+    repository = fill(cache, checkpoints)
     assert fetch(NAME) == repository / "snapshots" / COMMIT
     images, masks = torch.rand(1, 3, 56, 56), torch.ones(1, 56, 56, dtype=torch.bool)
     embedded = load_dinov2(NAME).embed(images, masks)
