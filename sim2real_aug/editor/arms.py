@@ -109,5 +109,5 @@ def _places(masks: Tensor) -> Tensor:
 def _centres(masks: Tensor) -> Tensor:
     """Mean places (N, 2) of masks (N, S, S); 0 of an empty one."""
     weight = masks.to(torch.float32)
-    total = torch.einsum("nij,ijk->nk", weight, _places(masks))
+    total = (weight[..., None] * _places(masks)).sum((1, 2))
     return total / weight.sum((1, 2)).clamp(min=1)[:, None]

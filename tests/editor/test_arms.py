@@ -106,6 +106,14 @@ def test_a_source_with_an_arm_of_its_own_or_no_pusher_gets_none() -> None:
         assert not drawn(arms(bar(20, 10)), source)[1].any()
 
 
+def test_an_arm_is_in_the_same_place_within_autocast() -> None:
+    exact, covered = drawn(arms(bar(20, 10)), pusher(11, 18))
+    with torch.autocast("cpu", torch.bfloat16):
+        image, found = drawn(arms(bar(20, 10)), pusher(11, 18))
+    assert torch.equal(found, covered)
+    torch.testing.assert_close(image, exact, atol=4e-3, rtol=0)
+
+
 def test_pictures_need_not_be_square() -> None:
     wide = torch.zeros(1, 1, SIDE, 2 * SIDE, dtype=torch.bool)
     wide[..., :21, 40:45] = True
