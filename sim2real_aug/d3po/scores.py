@@ -60,7 +60,7 @@ class Conditions:
     source: (C, 3, H, W). photos: (C, n, 3, H, W). photo_masks: (C, n, H, W), where the object is in a photo
     whose owner outlined it, all False in the others. numbers: (C,) place of each in its list. geometry: of the
     source, None where it is not known. prompts: images (C, n, 3, H, W), what an editor that composes is shown in place
-    of the photos; scores leave out where their arm covers the source.
+    of the photos; scores leave out where their pusher covers the source.
     """
 
     source: Tensor
@@ -77,7 +77,7 @@ class Conditions:
 
     @property
     def covered(self) -> Tensor:
-        """(C, H, W) bool, where the edit is to show an arm that the source does not."""
+        """(C, H, W) bool, where the edit is to show a pusher that the source does not."""
         frames = self.source[:, 0]
         return torch.zeros_like(frames, dtype=torch.bool) if self.prompts is None else self.prompts.covered
 
@@ -191,7 +191,7 @@ def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]
 def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
     """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known and knows the phrase.
 
-    What an arm covers is the pusher's, and no other region's.
+    What a pusher of the prompt covers is the pusher's, and no other region's.
     """
     exact = conditions.geometry
     found = exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)

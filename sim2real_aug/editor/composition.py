@@ -2,8 +2,7 @@
 
 A photo shows block and pusher elsewhere than the source does, and a small network copies from the same place of its
 visual prompt far more readily than from the same thing. So the photos are taken apart once: a plate (the bench alone),
-the colours of what moves, the block's shadow and the robot's arm. For each source they are put together as the source
-has it.
+the block's colour and shadow, and what pushes it. For each source they are put together as the source has it.
 
 Legend: P photos of each of G benches, B sources, R regions, S pixels a side. Images (3, S, S) in [0, 1]; labels (S, S),
 index into REGIONS.
@@ -19,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS
-from sim2real_aug.editor.arms import Arms, read_arms
 from sim2real_aug.editor.coding import nearest_size
-from sim2real_aug.editor.masks import blurred, flooded, grown
+from sim2real_aug.editor.masks import SOFT, blurred, flooded, grown
+from sim2real_aug.editor.pushers import Pushers, read_pushers
 from sim2real_aug.editor.shadows import Shadows, fit_shadows
 from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
@@ -34,8 +33,7 @@ MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
 RIM = 0.02  # of the side: as far as a lens mixes what moves into the bench; farther a shadow can be told from it
-COVERS = 0.5  # of a pixel: with a greater share an arm hides what the source shows there
-SOFT = 0.008  # of the side, standard deviation: edges of what is put into a picture are as soft as a lens draws them
+COVERS = 0.5  # of a pixel: with a greater share a pusher hides what the source shows there
 UNLIKE = 0.08  # a photo's pixel that is farther from what most photos show is not at rest
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
@@ -46,7 +44,7 @@ THIN = 2  # pixels that are taken off each side of what is thin, and nothing of 
 
 @dataclass(frozen=True)
 class Seen:
-    """images: (B, 3, S, S). covered: (B, S, S) bool, where an arm hides what the source shows."""
+    """images: (B, 3, S, S). covered: (B, S, S) bool, where a pusher, or its arm, hides what the source shows."""
 
     images: Tensor
     covered: Tensor
@@ -54,23 +52,24 @@ class Seen:
 
 @dataclass(frozen=True)
 class Bench:
-    """What P photos show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves. shadows: of the block, P. arms: P.
+    """What P photos show. plates: (P, 3, S, S). colors: (P, R, 3), of what moves. shadows: of the block, P. pushers: P.
     hidden: (P,) share of the plate that no photo shows, filled in from around it."""
 
     plates: Tensor
     colors: Tensor
     shadows: Shadows
-    arms: Arms
+    pushers: Pushers
     hidden: Tensor
 
     def seen_as(self, labels: Tensor, chosen: Tensor) -> Seen:
         """The bench as photos `chosen` (B,) show it, with what moves where `labels` (B, S, S) have it."""
+        pusher = self.pushers.moved_to(labels == PUSHER, chosen)
         images = self.plates[chosen] * self.shadows[chosen].cast(labels == BLOCK)
-        for region in MOVING:
-            there = blurred((labels == region)[:, None].to(images.dtype), SOFT * images.shape[-1])
+        for region, shown in ((BLOCK, True), (PUSHER, ~pusher.shown[:, None, None])):
+            there = blurred(((labels == region) & shown)[:, None].to(images.dtype), SOFT * images.shape[-1])
             images = torch.lerp(images, self.colors[chosen, region][:, :, None, None], there)
-        arm, share = self.arms.over(labels == PUSHER, chosen)
-        return Seen(torch.lerp(images, arm, share), share[:, 0] > COVERS)
+        images = torch.lerp(images * pusher.light, pusher.colors, pusher.share)
+        return Seen(images, pusher.share[:, 0] > COVERS)
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Composer:
     def __call__(self, chosen: Tensor, source: Tensor, labels: Tensor | None = None) -> Seen:
         """Prompts (B, n, 3, S, S) for sources (B, 3, S, S), whose regions may be known (B, S, S), by photos (B, n).
 
-        All prompts of a source have the same arm, so one `covered` (B, S, S) is that of each.
+        All prompts of a source have the same pusher, so one `covered` (B, S, S) is that of each.
         """
         labels = label_regions(self.segmenter, source) if labels is None else labels
         seen = [self.bench.seen_as(labels, column) for column in chosen.T]
@@ -146,13 +145,16 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> Bench:
     labels = torch.where(used[..., None, None], labels, TABLE)
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
     plates, _ = _plates(photos, labels, used)
-    labels = torch.where(_pusher_with_arm(photos, plates, labels), PUSHER, labels)
-    plates, hidden = _plates(photos, labels, used)
-    arms = read_arms(photos, labels == PUSHER, SOFT * photos.shape[-1])
-    rim = grown(_moves(labels), round(RIM * photos.shape[-1])) | ~used[..., None, None]
-    shadows = fit_shadows(photos, plates, labels == BLOCK, labels == PUSHER, rim)
+    whole = torch.where(_pusher_with_arm(photos, plates, labels), PUSHER, labels)
+    plates, hidden = _plates(photos, whole, used)
+    rim = grown(_moves(whole), round(RIM * photos.shape[-1])) | ~used[..., None, None]
+    blocks, regions = whole == BLOCK, whole == PUSHER
+    shadows = fit_shadows(photos, plates, blocks, regions, rim)
     each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
-    return Bench(plates.flatten(0, 1), _colors(photos, labels).flatten(0, 1), shadows[each], arms, hidden[each])
+    lit = plates * shadows[each].cast(blocks.flatten(0, 1)).view_as(plates[:, :, :1])
+    colors, own = _colors(photos, labels)
+    pushers = read_pushers(photos, lit, (labels == PUSHER) & own[:, :, PUSHER, None, None], regions, blocks)
+    return Bench(plates.flatten(0, 1), colors.flatten(0, 1), shadows[each], pushers, hidden[each])
 
 
 def _moves(labels: Tensor) -> Tensor:
@@ -218,9 +220,10 @@ def _filled(images: Tensor) -> Tensor:
     return images
 
 
-def _colors(photos: Tensor, labels: Tensor) -> Tensor:
+def _colors(photos: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Median colour of each region in each photo, (G, P, R, 3); that of its bench, the median of these, where a photo
-    hardly shows it, or shows something else that was taken for it."""
+    hardly shows it, or shows something else that was taken for it. And where it is the photo's own, (G, P, R)."""
+    own_counts = torch.zeros(*photos.shape[:2], len(REGIONS), dtype=torch.bool, device=photos.device)
     colors = torch.zeros(*photos.shape[:2], len(REGIONS), 3, dtype=photos.dtype, device=photos.device)
     for region in MOVING:
         there = labels == region
@@ -231,5 +234,6 @@ def _colors(photos: Tensor, labels: Tensor) -> Tensor:
         telling = (shown | ~shown.any(1, keepdim=True))[..., None]
         shared = own.masked_fill(~telling, torch.nan).nanmedian(dim=1, keepdim=True).values.nan_to_num(0.5)
         like = (own - shared).abs().amax(2) <= OTHER_COLOR  # what is NaN is not
+        own_counts[:, :, region] = shown & like
         colors[:, :, region] = torch.where((shown & like)[..., None], own, shared)
-    return colors
+    return colors, own_counts

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+SOFT = 0.008  # of the side, standard deviation: edges of what is put into a picture are as soft as a lens draws them
+
 
 def grown(masks: Tensor, radius: int) -> Tensor:
     """Masks (..., S, S), any number of leading dimensions, grown by `radius` pixels, bool."""
@@ -30,17 +32,21 @@ def blurred(masks: Tensor, deviation: float) -> Tensor:
 
 def flooded(seeds: Tensor, masks: Tensor) -> Tensor:
     """What of `masks` hangs together with `seeds`, both (..., S, S) bool; corners connect."""
-    pairs = zip(_flat(seeds & masks), _flat(masks), strict=True)
-    found = np.stack([_parts_with(*pair) for pair in pairs])
-    return torch.from_numpy(found).to(masks.device).reshape(masks.shape)
+    found = [np.isin(part, part[seed]) for part, seed in zip(_parts(masks), _flat(seeds), strict=True)]
+    return torch.from_numpy(np.stack(found)).to(masks.device).view_as(masks) & masks
+
+
+def largest(masks: Tensor) -> Tensor:
+    """The largest of the parts of each mask (..., S, S) bool that hang together."""
+    sizes = [np.bincount(part.ravel(), minlength=2)[1:] for part in _parts(masks)]
+    found = [part == 1 + size.argmax() for part, size in zip(_parts(masks), sizes, strict=True)]
+    return torch.from_numpy(np.stack(found)).to(masks.device).view_as(masks)
+
+
+def _parts(masks: Tensor) -> list[NDArray[np.int32]]:
+    """The numbers, from 1 on, of the parts of each mask; 0 where it is empty."""
+    return [cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1] for mask in _flat(masks)]
 
 
 def _flat(masks: Tensor) -> NDArray[np.bool_]:
     return masks.flatten(0, -3).cpu().numpy()
-
-
-def _parts_with(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    count, part = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    wanted = np.zeros(count, bool)
-    wanted[part[seeds]] = True
-    return wanted[part]

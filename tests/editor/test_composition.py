@@ -14,11 +14,9 @@ from torch import Tensor
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.arms import read_arms
 from sim2real_aug.editor.composition import (
     BLOCK,
     PUSHER,
-    SOFT,
     TABLE,
     Bench,
     composer_for,
@@ -28,6 +26,8 @@ from sim2real_aug.editor.composition import (
 )
 from sim2real_aug.editor.editor import Conditioning, Editor, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
+from sim2real_aug.editor.masks import SOFT
+from sim2real_aug.editor.pushers import read_pushers
 from sim2real_aug.editor.shadows import Shadows
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput
@@ -92,8 +92,9 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     colors[0, BLOCK] = white
     none = torch.zeros(1, dtype=torch.long)
     plates, shadows = black[None, :, None, None].expand(1, 3, side, side), Shadows(none.repeat(1, 2), none, none)
-    arms = read_arms(plates[None], torch.zeros(1, 1, side, side, dtype=torch.bool), 1.0)
-    prompt = Bench(plates, colors, shadows, arms, none.float()).seen_as(labels, torch.tensor([0])).images
+    nowhere = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    pushers = read_pushers(plates[None], plates[None], nowhere, nowhere, nowhere)
+    prompt = Bench(plates, colors, shadows, pushers, none.float()).seen_as(labels, torch.tensor([0])).images
     deviation = SOFT * side
     within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-2, 3)]
     inner = sum(within[2:]) / sum(within)  # the pixel and what is right of it
