@@ -41,7 +41,8 @@ from sim2real_aug.seeding import torch_generator
 class EditSettings:
     """How an editor edits when nothing else is said; stored with its weights.
 
-    photos_per_edit: photos that an edit takes after, the mean of their latents; 0: all.
+    photos_per_edit: photos that an edit takes after, the mean of their latents; 0: all. change: the share of its change
+    to its prompt that an editor that composes prompts draws, above 0; 1 for the others.
     """
 
     instruction: str = "make it look like a real photo"
@@ -50,8 +51,11 @@ class EditSettings:
     style_guidance_scale: float = 1.5
     guidance_scale: float = 7.5
     photos_per_edit: int = 1
+    change: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.change <= 1:
+            raise BadInput(f"change must be above 0 and at most 1; got {self.change}")
         if self.photos_per_edit < 0:
             raise BadInput(f"photos_per_edit must be at least 1, or 0 for all photos; got {self.photos_per_edit}")
 
@@ -64,7 +68,8 @@ class EditSettings:
 class Conditioning:
     """What B edits are conditioned on: source and style latents (B, C, h, w), text and null_text (B, L, D).
 
-    detail: (B, 3, H, W), what the autoencoder loses of composed visual prompts; None of an editor that composes none.
+    detail: (B, 3, H, W), what the drawn share of the autoencoder's image lacks of composed visual prompts; None of an
+    editor that composes none.
     """
 
     source: Tensor
@@ -126,6 +131,8 @@ class Editor(DiffusionPipeline):
                 "an editor that composes its prompts predicts v; its scheduler's prediction_type is "
                 f"'{scheduler.config.prediction_type}'"
             )
+        chosen = EditSettings(**(edit_settings or {}))
+        require_change(chosen, composes)
         require_fit(vae, text_encoder, unet, fusion)
         vae.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU; slower for the UNet
         self.register_modules(
@@ -136,7 +143,7 @@ class Editor(DiffusionPipeline):
             fusion=fusion,
             scheduler=scheduler,
         )
-        self.register_to_config(edit_settings=asdict(EditSettings(**(edit_settings or {}))), composes=composes)
+        self.register_to_config(edit_settings=asdict(chosen), composes=composes)
 
     @property
     def composes(self) -> bool:
@@ -164,6 +171,7 @@ class Editor(DiffusionPipeline):
 
     @edit_settings.setter
     def edit_settings(self, settings: EditSettings) -> None:
+        require_change(settings, self.composes)
         self.register_to_config(edit_settings=asdict(settings))
 
     @property
@@ -211,7 +219,10 @@ class Editor(DiffusionPipeline):
         null_text = self.encode_text([""]).expand(batch, -1, -1)
         style = style[:, None] if style.ndim == 4 else style
         prompts = self.encode_images(style.flatten(0, 1)).unflatten(0, style.shape[:2]).mean(1)
-        detail = style.mean(1) - self.decode(prompts * self.vae.config.scaling_factor) if self.composes else None
+        detail = None
+        if self.composes:
+            seen = self.decode(prompts * self.vae.config.scaling_factor)
+            detail = style.mean(1) - self.edit_settings.change * seen
         return Conditioning(self.encode_images(source), prompts, text, null_text, detail)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -222,10 +233,12 @@ class Editor(DiffusionPipeline):
         """The edits (B, 3, H, W) in [0, 1] that scaled latents (B, C, h, w) stand for.
 
         An editor that composes its prompts changes them, and where it changes nothing a prompt is left as sharp as
-        it is: the autoencoder draws the change alone.
+        it is: the autoencoder draws the change alone, or `change` of it.
         """
         images = self.decode(latents)
-        return images if conditioning.detail is None else (images + conditioning.detail).clamp(0, 1)
+        if conditioning.detail is None:
+            return images
+        return (self.edit_settings.change * images + conditioning.detail).clamp(0, 1)
 
     def predict(
         self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, scales: GuidanceScales
@@ -342,6 +355,12 @@ class Editor(DiffusionPipeline):
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
             module.requires_grad_(False).eval()
         return editor
+
+
+def require_change(settings: EditSettings, composes: bool) -> None:
+    """Raises BadInput for a share of the change where there is no prompt to change."""
+    if settings.change != 1 and not composes:
+        raise BadInput(f"an editor that takes photos as they are draws its edits whole; got change: {settings.change}")
 
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

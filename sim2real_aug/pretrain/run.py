@@ -24,7 +24,7 @@ from torch import Tensor
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import Editor, EditSettings, to_images
+from sim2real_aug.editor.editor import Editor, EditSettings, require_change, to_images
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.compact import CompactJudge, load_compact_judge
 from sim2real_aug.pretrain.autoencoder import (
@@ -100,7 +100,7 @@ def check(config: DictConfig) -> tuple[torch.device, Start | None]:
     for part in PARTS:
         settings(FitSettings, config[part].fit, f"{part}.fit")
     settings(EditorArchitecture, config.editor.architecture, "editor.architecture")
-    settings(EditSettings, config.editor.edit_settings, "editor.edit_settings")
+    require_change(settings(EditSettings, config.editor.edit_settings, "editor.edit_settings"), config.editor.composes)
     return resolve_device(config.device), read_start(config)
 
 
@@ -195,13 +195,14 @@ def train_editor(
     start: Start | None,
 ) -> Editor:
     editor = new_editor(config, run, vae) if start is None else start.editor
+    fitting = settings(FitSettings, config.editor.fit)
+    if fitting.steps > 0:
+        editor.register_to_config(composes=config.editor.composes)
     editor.edit_settings = settings(EditSettings, config.editor.edit_settings)
     editor.to(vae.device)
-    editor.unet.to(memory_format=torch.channels_last)
-    fitting = settings(FitSettings, config.editor.fit)
     if fitting.steps == 0:
         return editor
-    editor.register_to_config(composes=config.editor.composes)
+    editor.unet.to(memory_format=torch.channels_last)
     latents = frame_latents(run, frames, vae)
     prompts = PromptSource(frames, read_regions(judge, frames, run.checkpoint("regions.pt")))
     loss = editor_loss(editor, prompts, latents, config.frames.sample_scene, fitting.batch_size)

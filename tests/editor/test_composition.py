@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from sim2real_aug.editor.composition import (
     say_what_is_hidden,
     take_apart,
 )
-from sim2real_aug.editor.editor import Conditioning, Editor, to_images
+from sim2real_aug.editor.editor import Conditioning, Editor, EditSettings, to_images
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.masks import SOFT
 from sim2real_aug.editor.pushers import read_pushers
@@ -318,6 +319,26 @@ def test_an_edit_that_changes_nothing_is_the_prompt_in_full_sharpness() -> None:
     torch.testing.assert_close(editor.draw(unchanged[[0, 0, 1]], twice), drawn[[0, 0, 1]])
     plain = build_editor()
     assert plain.condition(prompts[:, 0], prompts, "a").detail is None
+
+
+def test_half_of_a_change_is_half_way_to_the_whole_edit() -> None:
+    editor = composing_editor()
+    prompts = torch.full((1, 3, EDITOR_SIZE, EDITOR_SIZE), 0.5)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    drawn = {}
+    for change in (1.0, 0.5):
+        editor.edit_settings = replace(editor.edit_settings, change=change)
+        drawn[change] = editor.draw(latents, editor.condition(prompts, prompts, "a"))
+    inside = (drawn[1.0] > 0) & (drawn[1.0] < 1)  # elsewhere the whole edit is clipped
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(drawn[0.5][inside], (drawn[1.0] + prompts)[inside] / 2)
+
+
+def test_a_change_that_cannot_be_drawn_in_part_is_refused() -> None:
+    with pytest.raises(BadInput, match="change must be above 0 and at most 1; got 0"):
+        EditSettings(change=0)
+    with pytest.raises(BadInput, match=r"draws its edits whole; got change: 0\.5"):
+        build_editor().edit_settings = EditSettings(change=0.5)
 
 
 def test_whether_an_editor_composes_is_saved_with_it(tmp_path: Path) -> None:
