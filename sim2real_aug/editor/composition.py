@@ -21,13 +21,13 @@ from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.coding import nearest_size
 from sim2real_aug.editor.masks import SOFT, blurred, flooded, grown
 from sim2real_aug.editor.pushers import Pushers, read_pushers
-from sim2real_aug.editor.shadows import Shadows, fit_shadows
+from sim2real_aug.editor.shadows import ARM, Shadows, fit_shadows
 from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
 from sim2real_aug.progress import say
 
-COMPOSITION = 3  # raised where the same photos make other prompts: work of another number is not gone on with
+COMPOSITION = 4  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
@@ -163,9 +163,11 @@ def _moves(labels: Tensor) -> Tensor:
 
 def _plates(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     """The bench alone in each photo's light, (G, P, 3, S, S), and the share of it that no photo shows, (G,)."""
-    covered = grown(_moves(labels), round(MARGIN * photos.shape[-1])) | ~used[..., None, None]
-    uneven = _middle(photos, covered)
-    plate = _filled(_middle(photos - _exposure(photos, uneven, covered), covered))
+    side = photos.shape[-1]
+    covered = grown(_moves(labels), round(MARGIN * side)) | ~used[..., None, None]
+    shaded = covered | grown(labels == PUSHER, round(ARM * side))
+    uneven = _middle(photos, shaded, covered)
+    plate = _filled(_middle(photos - _exposure(photos, uneven, covered), shaded, covered))
     plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
     return plates, covered.all(1).float().mean((1, 2))
 
@@ -192,12 +194,16 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     return rests & ~grown(thick, THIN + round(MARGIN * photos.shape[-1]))
 
 
-def _middle(photos: Tensor, hidden: Tensor) -> Tensor:
-    """Median of what is not `hidden` (G, P, S, S) in photos (G, P, 3, S, S), (G, 3, S, S); NaN where all of it is.
+def _middle(photos: Tensor, shaded: Tensor, covered: Tensor) -> Tensor:
+    """Median of what is not `shaded` (G, P, S, S) in photos (G, P, 3, S, S), (G, 3, S, S); of what is not `covered`
+    where all of it is shaded, and NaN where all of it is covered.
 
     Of two in the middle the brighter one: what one photo shows darker than another is a shadow more often than not.
     """
-    return -(-photos.masked_fill(hidden[:, :, None], torch.nan)).nanmedian(dim=1).values
+    clear, dim = (
+        -(-photos.masked_fill(hidden[:, :, None], torch.nan)).nanmedian(dim=1).values for hidden in (shaded, covered)
+    )
+    return torch.where(clear.isfinite(), clear, dim)
 
 
 def _exposure(photos: Tensor, bench: Tensor, hidden: Tensor) -> Tensor:

@@ -63,8 +63,9 @@ def _saved(folder: Path) -> Editor:
     require_editor(folder)
     parts = networks({part: _config(folder, part) for part in STABLE_DIFFUSION})
     fusion = ConditioningFusion.from_config(_config(folder, "fusion"))
-    settings = read_index(folder).get("edit_settings")
-    return Editor(tokenizer=None, fusion=fusion, scheduler=DDIMScheduler(), edit_settings=settings, **parts)
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    options = {key: value for key, value in read_index(folder).items() if key in ("edit_settings", "composes")}
+    return Editor(tokenizer=None, fusion=fusion, scheduler=scheduler, **options, **parts)
 
 
 def networks(configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
