@@ -48,7 +48,7 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
         else:
             enable_progress_bars()  # on a terminal
             say(f"fetching {name} from the Hugging Face hub")
-        return _complete(name, Path(download()))
+        return _told_of(name, Path(download()))
     except GatedRepoError as error:  # before its base class
         raise BadInput(
             f"{name} is gated: accept its terms at https://huggingface.co/{name}, then run 'hf auth login'"
@@ -62,7 +62,7 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
 def _cached(name: str | Path, download: Callable[..., str], failure: Exception) -> Path:
     """The folder in the cache, which huggingface_hub looks into after some failures only."""
     try:
-        return _complete(name, Path(download(local_files_only=True)))
+        return _told_of(name, Path(download(local_files_only=True)))
     except (OSError, ValueError) as error:
         known = isinstance(failure, OSError | ValueError)
         if known and not isinstance(failure, EntryNotFoundError):
@@ -74,11 +74,11 @@ def _cached(name: str | Path, download: Callable[..., str], failure: Exception) 
         ) from error
 
 
-def _complete(name: str | Path, snapshot: Path) -> Path:
-    """The folder as it is; tells of a download that was interrupted and not finished since."""
+def _told_of(name: str | Path, snapshot: Path) -> Path:
+    """The folder as it is, the user told of a download that was interrupted and not finished since."""
     parts = [part.stat().st_mtime for part in (snapshot.parents[1] / "blobs").glob("*.incomplete")]
     if parts and max(parts) >= max((file.lstat().st_mtime for file in snapshot.iterdir()), default=0):
-        say(f"the download of {name} was interrupted; run once with a network, which goes on with it")
+        say(f"the download of {name} was interrupted; run once with a network to fetch the rest")
     return snapshot
 
 

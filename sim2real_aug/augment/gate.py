@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.augment.settings import AugmentSettings
-from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_mask
+from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_region
 from sim2real_aug.judges.photo_check import is_shown
 
 
@@ -29,8 +29,8 @@ class Verdict:
 def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, settings: AugmentSettings) -> Verdict:
     """Scores of the edits by `scorer`, and whether each passes every limit that is set.
 
-    edits: (B, 3, H, W), one of each condition. Where the region is not found in the source, or an arm hides it, there
-    is no outline to keep: that test is passed.
+    edits: (B, 3, H, W), one of each condition. Where the region is not found in the source, or the prompt's
+    pusher hides it, there is no outline to keep: that test is passed.
     """
     judged = scorer(conditions, edits[:, None])
     structural, semantic = judged.structural[:, 0], judged.semantic[:, 0]
@@ -40,9 +40,12 @@ def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, set
     if settings.max_semantic is not None:
         ok &= semantic <= settings.max_semantic
     if settings.min_region_iou is not None:
-        before = source_mask(scorer.judge, conditions, settings.region)
-        after = scorer.judge.segment(edits, settings.region) & ~conditions.covered
-        ok &= (region_iou(before, after) >= settings.min_region_iou) | ~is_shown(before, settings.region)
+        before = source_region(scorer.judge, conditions, settings.region)
+        after = scorer.judge.segment(edits, settings.region)
+        seen = before & ~conditions.covered
+        hidden = (before & conditions.covered).flatten(1).any(1) & ~is_shown(seen, settings.region)
+        kept = region_iou(seen, after & ~conditions.covered) >= settings.min_region_iou
+        ok &= kept | hidden | ~before.flatten(1).any(1)
     scores = torch.stack([structural, semantic], dim=1).float()
     return Verdict(scores.cpu().numpy(), ok.cpu().numpy())
 

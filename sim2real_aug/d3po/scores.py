@@ -77,7 +77,7 @@ class Conditions:
 
     @property
     def covered(self) -> Tensor:
-        """(C, H, W) bool, where the edit is to show a pusher that the source does not."""
+        """(C, H, W) bool, where the edit is to show the prompt's pusher, whatever the source shows there."""
         frames = self.source[:, 0]
         return torch.zeros_like(frames, dtype=torch.bool) if self.prompts is None else self.prompts.covered
 
@@ -188,14 +188,23 @@ def _distinct(photos: Tensor, masks: Tensor) -> tuple[list[str], Tensor, Tensor]
     return keys.tolist(), first, place.unflatten(0, photos.shape[:2])
 
 
-def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
-    """m_og: where `phrase` is in the source, (C, H, W); exact where the geometry is known and knows the phrase.
-
-    What a pusher of the prompt covers is the pusher's, and no other region's.
-    """
+def source_region(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
+    """Where `phrase` is in the source, (C, H, W) bool; exact where the geometry is known and knows the phrase."""
     exact = conditions.geometry
-    found = exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)
-    return found | conditions.covered if is_pusher(phrase) else found & ~conditions.covered
+    return exact.mask(phrase) if exact is not None and is_region(phrase) else judge.segment(conditions.source, phrase)
+
+
+def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
+    """m_og: where an edit is to show the source's `phrase`, (C, H, W) bool.
+
+    What a pusher of the prompt covers is the pusher's, and no other region's; of a block that it hides nothing is left.
+    """
+    found, covered = source_region(judge, conditions, phrase), conditions.covered
+    if is_pusher(phrase):
+        return found | covered
+    seen = found & ~covered
+    hidden = (found & covered).flatten(1).any(1) & ~is_shown(seen, phrase)
+    return seen & ~hidden[:, None, None]
 
 
 def structural_score(source_depth: Tensor, edit_depth: Tensor, compared: Tensor) -> Tensor:

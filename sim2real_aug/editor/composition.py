@@ -27,7 +27,7 @@ from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
 from sim2real_aug.progress import say
 
-COMPOSITION = 4  # raised where the same photos make other prompts: work of another number is not gone on with
+COMPOSITION = 5  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
 SIDE_MULTIPLE = 8  # of what the compact judge reads
@@ -144,16 +144,17 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> Bench:
     `used` (G, P) count."""
     labels = torch.where(used[..., None, None], labels, TABLE)
     labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
-    plates, _ = _plates(photos, labels, used)
+    plates, *_ = _plates(photos, labels, used)
     whole = torch.where(_pusher_with_arm(photos, plates, labels), PUSHER, labels)
-    plates, hidden = _plates(photos, whole, used)
+    plates, exposure, hidden = _plates(photos, whole, used)
     rim = grown(_moves(whole), round(RIM * photos.shape[-1])) | ~used[..., None, None]
     blocks, regions = whole == BLOCK, whole == PUSHER
     shadows = fit_shadows(photos, plates, blocks, regions, rim)
     each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
     lit = plates * shadows[each].cast(blocks.flatten(0, 1)).view_as(plates[:, :, :1])
     colors, own = _colors(photos, labels)
-    pushers = read_pushers(photos, lit, (labels == PUSHER) & own[:, :, PUSHER, None, None], regions, blocks)
+    sticks = (labels == PUSHER) & own[:, :, PUSHER, None, None]
+    pushers = read_pushers(photos, lit, exposure, sticks, regions, blocks)
     return Bench(plates.flatten(0, 1), colors.flatten(0, 1), shadows[each], pushers, hidden[each])
 
 
@@ -161,15 +162,16 @@ def _moves(labels: Tensor) -> Tensor:
     return torch.stack([labels == region for region in MOVING]).any(0)
 
 
-def _plates(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """The bench alone in each photo's light, (G, P, 3, S, S), and the share of it that no photo shows, (G,)."""
+def _plates(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The bench alone in each photo's light, (G, P, 3, S, S), what each photo has in light above it, (G, P, 3, 1, 1),
+    and the share of it that no photo shows, (G,)."""
     side = photos.shape[-1]
     covered = grown(_moves(labels), round(MARGIN * side)) | ~used[..., None, None]
     shaded = covered | grown(labels == PUSHER, round(ARM * side))
     uneven = _middle(photos, shaded, covered)
     plate = _filled(_middle(photos - _exposure(photos, uneven, covered), shaded, covered))
-    plates = (plate[:, None] + _exposure(photos, plate, covered)).clamp(0, 1)
-    return plates, covered.all(1).float().mean((1, 2))
+    exposure = _exposure(photos, plate, covered)
+    return (plate[:, None] + exposure).clamp(0, 1), exposure, covered.all(1).float().mean((1, 2))
 
 
 def _pusher_with_arm(photos: Tensor, plates: Tensor, labels: Tensor) -> Tensor:

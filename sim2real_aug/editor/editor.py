@@ -360,7 +360,10 @@ class Editor(DiffusionPipeline):
 def require_change(settings: EditSettings, composes: bool) -> None:
     """Raises BadInput for a share of the change where there is no prompt to change."""
     if settings.change != 1 and not composes:
-        raise BadInput(f"an editor that takes photos as they are draws its edits whole; got change: {settings.change}")
+        raise BadInput(
+            "an editor that takes photos as they are draws its edits whole: edit_settings.change must be 1; got "
+            f"{settings.change}"
+        )
 
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

@@ -32,15 +32,12 @@ def blurred(masks: Tensor, deviation: float) -> Tensor:
 
 def flooded(seeds: Tensor, masks: Tensor) -> Tensor:
     """What of `masks` hangs together with `seeds`, both (..., S, S) bool; corners connect."""
-    found = [np.isin(part, part[seed]) for part, seed in zip(_parts(masks), _flat(seeds), strict=True)]
-    return torch.from_numpy(np.stack(found)).to(masks.device).view_as(masks) & masks
+    return _chosen(masks, [np.isin(part, part[seed]) for part, seed in zip(_parts(masks), _flat(seeds), strict=True)])
 
 
 def largest(masks: Tensor) -> Tensor:
     """The largest of the parts of each mask (..., S, S) bool that hang together."""
-    sizes = [np.bincount(part.ravel(), minlength=2)[1:] for part in _parts(masks)]
-    found = [part == 1 + size.argmax() for part, size in zip(_parts(masks), sizes, strict=True)]
-    return torch.from_numpy(np.stack(found)).to(masks.device).view_as(masks)
+    return _chosen(masks, [part == 1 + np.bincount(part.ravel(), minlength=2)[1:].argmax() for part in _parts(masks)])
 
 
 def _parts(masks: Tensor) -> list[NDArray[np.int32]]:
@@ -49,4 +46,9 @@ def _parts(masks: Tensor) -> list[NDArray[np.int32]]:
 
 
 def _flat(masks: Tensor) -> NDArray[np.bool_]:
-    return masks.flatten(0, -3).cpu().numpy()
+    return masks.reshape(-1, *masks.shape[-2:]).cpu().numpy()
+
+
+def _chosen(masks: Tensor, found: list[NDArray[np.bool_]]) -> Tensor:
+    """What of each of `masks` was `found`."""
+    return torch.from_numpy(np.array(found, bool).reshape(masks.shape)).to(masks.device) & masks

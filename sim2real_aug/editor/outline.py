@@ -63,7 +63,7 @@ def _saved(folder: Path) -> Editor:
     require_editor(folder)
     parts = networks({part: _config(folder, part) for part in STABLE_DIFFUSION})
     fusion = ConditioningFusion.from_config(_config(folder, "fusion"))
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    scheduler = DDIMScheduler.from_config(_config(folder, "scheduler", "scheduler_config.json"))
     options = {key: value for key, value in read_index(folder).items() if key in ("edit_settings", "composes")}
     return Editor(tokenizer=None, fusion=fusion, scheduler=scheduler, **options, **parts)
 
@@ -77,8 +77,8 @@ def networks(configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _config(folder: Path, part: str) -> dict[str, Any]:
-    file = folder / part / "config.json"
+def _config(folder: Path, part: str, name: str = "config.json") -> dict[str, Any]:
+    file = folder / part / name
     try:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ DARKEST = 0.8  # share of the light that a shadow takes
 
 @dataclass(frozen=True)
 class Outlines:
-    """What N masks show that comes in at the picture's edge.
+    """The largest thing that each of N masks shows and that comes in at the picture's edge.
 
     masks: (N, S, S) bool. ends: (N, 2), the middle of what is farthest from there. axes: (N, 2), unit vectors from the
     end to the edge. width: (N,), mean, in pixels. long: (N,) bool, whether it is an arm.
@@ -59,18 +59,22 @@ class Moved:
 @dataclass(frozen=True)
 class Pushers:
     """Of N photos. pictures: (N, 5, S, S), the photo, the pusher's share of each pixel, and that of the light which its
-    shadow takes. places: (N, 2), an arm's end or a stick's foot. axes: (N, 2), unit vectors along the arm, 0 without
-    one. usable: (N,) bool, whether a source may take it. bench: (N,) its number."""
+    shadow takes. exposure: (N, 3), what the photo has in light above its bench. places: (N, 2), an arm's end or a
+    stick's foot. axes: (N, 2), unit vectors along the arm, 0 without one. usable: (N,) bool, whether a source may take
+    it. bench: (N,) its number."""
 
     pictures: Tensor
+    exposure: Tensor
     places: Tensor
     axes: Tensor
     usable: Tensor
     bench: Tensor
 
     def moved_to(self, pushers: Tensor, chosen: Tensor) -> Moved:
-        """Where sources have their `pushers` (B, S, S) bool, on the benches of photos `chosen` (B,). A source without a
-        pusher, or with an arm of its own, gets none."""
+        """Where sources have their `pushers` (B, S, S) bool, in the light of photos `chosen` (B,) and on their benches.
+
+        A source without a pusher, or with an arm of its own, gets none.
+        """
         size = torch.tensor(pushers.shape[1:], device=pushers.device)
         area, centre = pushers.flatten(1).sum(1), _centres(pushers)
         apart = torch.linalg.vector_norm(self.places - centre[:, None], dim=2)
@@ -84,16 +88,20 @@ class Pushers:
         seen = seen - axis * (beyond / axis.abs().clamp(min=1e-3)).amax(-1, keepdim=True).clamp(min=0)
         grid = ((seen + 0.5) * 2 / size - 1).flip(-1).to(self.pictures.dtype)
         drawn = F.grid_sample(self.pictures[nearest], grid, align_corners=False)
+        colors = drawn[:, :3] + (self.exposure[chosen] - self.exposure[nearest])[..., None, None]
         shown = apart.isfinite() & (area > 0) & ~outlines_of(pushers).long
-        drawn = drawn * shown[:, None, None, None]
-        return Moved(drawn[:, :3], drawn[:, 3:4], 1 - drawn[:, 4:], shown)
+        share, dark = (drawn[:, 3:] * shown[:, None, None, None]).split(1, dim=1)
+        return Moved(colors.clamp(0, 1), share, 1 - dark, shown)
 
 
-def read_pushers(photos: Tensor, lit: Tensor, sticks: Tensor, regions: Tensor, blocks: Tensor) -> Pushers:
+def read_pushers(
+    photos: Tensor, lit: Tensor, exposure: Tensor, sticks: Tensor, regions: Tensor, blocks: Tensor
+) -> Pushers:
     """What pushes in photos (G, P, 3, S, S), beside the bench and the block's shadow alone in each one's light, `lit`.
 
-    Masks (G, P, S, S) bool. sticks: pushers as a judge sees them, empty where it saw something else. regions: all that
-    hangs together with them, arms and deep shadows. blocks: where the block is.
+    exposure: (G, P, 3, 1, 1), of each above the bench. Masks (G, P, S, S) bool. sticks: pushers as a judge sees them,
+    empty where it saw something else. regions: all that hangs together with them, arms and deep shadows. blocks: where
+    the block is.
     """
     count = photos.shape[1]
     arm, stick = _arms(regions), _sticks(sticks)
@@ -104,7 +112,7 @@ def read_pushers(photos: Tensor, lit: Tensor, sticks: Tensor, regions: Tensor, b
     shadow = _shadows(photos.flatten(0, 1), lit.flatten(0, 1), masks, blocks.flatten(0, 1))
     pictures = torch.cat([photos.flatten(0, 1), share, shadow], dim=1)
     bench = torch.arange(len(photos), device=photos.device).repeat_interleave(count)
-    return Pushers(pictures, places, axes, usable, bench)
+    return Pushers(pictures, exposure.flatten(0, 1)[..., 0, 0], places, axes, usable, bench)
 
 
 class _Pushing(NamedTuple):
@@ -132,8 +140,8 @@ def _sticks(sticks: Tensor) -> _Pushing:
 
 
 def outlines_of(pushers: Tensor) -> Outlines:
-    """What of `pushers` (N, S, S) bool comes in at the edge of its picture."""
-    masks = flooded(pushers & _rim(pushers), pushers)
+    """What of `pushers` (N, S, S) bool comes in at the edge of its picture, the largest of it."""
+    masks = largest(flooded(pushers & _rim(pushers), pushers))
     entry = _centres(masks & _rim(pushers))
     apart = torch.linalg.vector_norm(_grid(pushers) - entry[:, None, None], dim=3).masked_fill(~masks, 0)
     side = pushers.shape[2]

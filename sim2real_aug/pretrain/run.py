@@ -100,8 +100,11 @@ def check(config: DictConfig) -> tuple[torch.device, Start | None]:
     for part in PARTS:
         settings(FitSettings, config[part].fit, f"{part}.fit")
     settings(EditorArchitecture, config.editor.architecture, "editor.architecture")
-    require_change(settings(EditSettings, config.editor.edit_settings, "editor.edit_settings"), config.editor.composes)
-    return resolve_device(config.device), read_start(config)
+    start = read_start(config)
+    kept = None if config.editor.fit.steps > 0 or start is None else start.editor
+    composes = config.editor.composes if kept is None else kept.composes
+    require_change(settings(EditSettings, config.editor.edit_settings, "editor.edit_settings"), composes)
+    return resolve_device(config.device), start
 
 
 def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:

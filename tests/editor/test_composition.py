@@ -94,7 +94,7 @@ def test_edges_are_as_soft_as_a_lens_draws_them() -> None:
     none = torch.zeros(1, dtype=torch.long)
     plates, shadows = black[None, :, None, None].expand(1, 3, side, side), Shadows(none.repeat(1, 2), none, none)
     nowhere = torch.zeros(1, 1, side, side, dtype=torch.bool)
-    pushers = read_pushers(plates[None], plates[None], nowhere, nowhere, nowhere)
+    pushers = read_pushers(plates[None], plates[None], torch.zeros(1, 1, 3, 1, 1), nowhere, nowhere, nowhere)
     prompt = Bench(plates, colors, shadows, pushers, none.float()).seen_as(labels, torch.tensor([0])).images
     deviation = SOFT * side
     within = [math.exp(-(step**2) / (2 * deviation**2)) for step in range(-2, 3)]
@@ -337,7 +337,7 @@ def test_half_of_a_change_is_half_way_to_the_whole_edit() -> None:
 def test_a_change_that_cannot_be_drawn_in_part_is_refused() -> None:
     with pytest.raises(BadInput, match="change must be above 0 and at most 1; got 0"):
         EditSettings(change=0)
-    with pytest.raises(BadInput, match=r"draws its edits whole; got change: 0\.5"):
+    with pytest.raises(BadInput, match=r"edit_settings\.change must be 1; got 0\.5"):
         build_editor().edit_settings = EditSettings(change=0.5)
 
 

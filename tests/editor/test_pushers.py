@@ -35,7 +35,8 @@ def photo(mask: Tensor, color: Tensor = GREY) -> Tensor:
 
 def read(photos: Tensor, masks: Tensor) -> Pushers:
     """Of photos (G, P, 3, S, S) over white; masks (G, P, S, S): each one's pusher, arm or not."""
-    return read_pushers(photos, torch.ones_like(photos), masks, masks, torch.zeros_like(masks))
+    exposure = torch.zeros(*photos.shape[:3], 1, 1)
+    return read_pushers(photos, torch.ones_like(photos), exposure, masks, masks, torch.zeros_like(masks))
 
 
 def pushers(*masks: Tensor, colors: tuple[Tensor, ...] = ()) -> Pushers:
@@ -121,6 +122,20 @@ def test_a_stick_that_leans_stands_on_the_sources_pusher() -> None:
     torch.testing.assert_close(image[:, 21, 8], GREY, atol=0.1, rtol=0)
 
 
+def test_something_else_at_the_edge_is_not_the_arms_end() -> None:
+    found = outlines_of((bar(20, 10) | box(range(30, 32), range(28, 30)))[None])
+    assert found.ends[0].tolist() == [20, 10]
+
+
+def test_a_pusher_comes_in_the_light_of_the_photo_that_is_taken_after() -> None:
+    masks, exposure = torch.stack([bar(8, 10), bar(24, 10)]), torch.tensor([0.1, -0.1])[None, :, None, None, None]
+    photos = torch.stack([photo(mask) for mask in masks])[None] + exposure
+    found = read_pushers(photos, photos, exposure.expand(1, 2, 3, 1, 1), masks[None], masks[None], masks[None] & False)
+    for chosen, grey in ((0, 0.6), (1, 0.4)):
+        color = drawn(found, source(22, 20), chosen)[0][:, 3, 20]
+        torch.testing.assert_close(color, torch.full((3,), grey), atol=0.02, rtol=0)
+
+
 def test_a_round_stick_stands_where_it_is() -> None:
     found = pushers(source(9, 9)[0], source(20, 24)[0])
     torch.testing.assert_close(found.places, torch.tensor([[9.0, 9.0], [20.0, 24.0]]))
@@ -136,7 +151,8 @@ def test_the_sticks_shadow_moves_with_it_and_darkens_what_it_falls_on() -> None:
     stick, shadow = source(9, 9)[0], box(range(8, 11), range(12, 18))
     other = box(range(20, 23), range(4, 8))  # dark, but nothing of the stick's
     image = torch.where(shadow | other, 0.5, photo(stick))
-    found = read_pushers(*(part[None, None] for part in (image, torch.ones(3, SIDE, SIDE), stick, stick, NOTHING)))
+    parts = (image, torch.ones(3, SIDE, SIDE), torch.zeros(3, 1, 1), stick, stick, NOTHING)
+    found = read_pushers(*(part[None, None] for part in parts))
     light = found.moved_to(source(19, 13), torch.tensor([0])).light[0, 0]
     assert light[19, 17:20].tolist() == pytest.approx([0.5] * 3, abs=0.03)
     assert light[19, 26:].min() == pytest.approx(1)
