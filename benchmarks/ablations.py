@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from paired_frames import domains_of
-from specialist import Meter, composed_prompts, make_meter
+from specialist import Meter, composed_edits, make_meter
 from specialist_report import Measured, mean, pooled, quantile
 from specialist_runs import (
     Bench,
@@ -158,7 +158,7 @@ def slug(name: str) -> str:
 def measure_unit(
     work: Path, plan: Plan, meter: Meter, bench: Bench, covered: NDArray[np.bool_], unit: Unit, seeds: int
 ) -> dict[str, Any]:
-    """Figures (K, M) of the unit's specialists, and the mean seconds of a run. covered: (M, S, S), by prompts' arms."""
+    """Figures (K, M) of the unit's specialists, and the mean seconds of a run. covered: (M, S, S), by pushers."""
     overrides, store = (*base_of(work, plan, unit), *unit.overrides), training_store(work, plan)
     figures, seconds = [], []
     for seed in range(seeds):
@@ -176,12 +176,12 @@ def measure(work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds
     editor = open_work(work, plan)
     meter = make_meter(plan, editor)
     benches = [prepare_bench(work, plan, domain, editor.image_size) for domain in domains]
-    covered = [composed_prompts(editor, bench)[1] for bench in benches]
+    covered = [composed_edits(editor, bench)[1] for bench in benches]
     rows: dict[str, Any] = {}
     for unit in units:
         found = {
-            bench.domain: measure_unit(work, plan, meter, bench, arms, unit, seeds)
-            for bench, arms in zip(benches, covered, strict=True)
+            bench.domain: measure_unit(work, plan, meter, bench, pushers, unit, seeds)
+            for bench, pushers in zip(benches, covered, strict=True)
         }
         by_domain: dict[str, Measured] = {name: {unit.name: each["figures"]} for name, each in found.items()}
         figures = pooled(by_domain)[unit.name]

@@ -38,7 +38,7 @@ def judged(
 ) -> Figures:  # fmt: skip
     """The scores that D3PO lowers, against the photos that each edit took after and the exact source geometry.
 
-    covered: (M, S, S), where edits show an arm that the sources do not.
+    covered: (M, S, S), where edits show a photo's pusher or arm.
     """
     chosen = photos_in_turn(len(photos), len(frames), photos_per_edit)
     geometry = FrameGeometry.measured(frames.flat.labels, frames.flat.depth)
@@ -115,14 +115,16 @@ def judge_distance(
 
 
 def block_shown(frames: PairedFrames, covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(M,), the states of whose block an arm that is `covered` (M, S, S) hides less than half."""
+    """Which states show at least half of their block, (M,), with a pusher or arm where `covered` (M, S, S) says."""
     block = frames.flat.labels == REGIONS.index("block")
-    return np.asarray((block & ~covered).sum((1, 2)) > 0.5 * block.sum((1, 2)))
+    return np.asarray((block & ~covered).sum((1, 2)) >= 0.5 * block.sum((1, 2)))
 
 
 @torch.no_grad()
 def pose_errors(judge: Judge, edits: Frames, states: NDArray[np.float32]) -> NDArray[np.float64]:
-    """`corner_error` of the block's pose as it is read back from each edit's mask by the judge, (M,)."""
+    """`corner_error` of the block's pose as the judge's mask of each edit gives it back, (M,); one NaN of no edits."""
+    if not len(edits):
+        return np.full(1, np.nan)
     errors = np.full(len(edits), NOT_SEEN)
     for start in range(0, len(edits), BATCH):
         images = to_images(edits[start : start + BATCH])

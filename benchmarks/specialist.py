@@ -82,8 +82,10 @@ class Meter:
     encoder: Encoder | None
 
     def figures(self, bench: Bench, edits: Frames, covered: NDArray[np.bool_]) -> Figures:
-        """All figures of one method's edits, (M,) each, whose arms are `covered` (M, S, S); what was measured before is
-        not measured again."""
+        """All figures of one method's edits, whose pushers are `covered` (M, S, S): (M,) each, fewer of poses.
+
+        What was measured before is not measured again.
+        """
         regions, frames = self.scorer.regions, bench.frames
         seen = edits.tobytes() + covered.tobytes()
         found = kept_figures(bench, "judged", seen, lambda: self.judged(bench, edits, covered))
@@ -93,7 +95,7 @@ class Meter:
         return found | kept_figures(bench, "perceptual", seen, lambda: perceptual(encoder, frames, edits, regions))
 
     def judged(self, bench: Bench, edits: Frames, covered: NDArray[np.bool_]) -> Figures:
-        """What the judges say. pose_error: of the states whose block an arm does not hide, fewer than M."""
+        """What the judges say. pose_error: of the states that show their block."""
         frames, shown = bench.frames, block_shown(bench.frames, covered)
         return {
             **judged(self.scorer, frames, edits, covered, bench.photos, self.photos_per_edit),
@@ -118,8 +120,8 @@ def kept_figures(bench: Bench, kind: str, seen: bytes, measure: Callable[[], Fig
 
 @dataclass(frozen=True)
 class Trained:
-    """A bench's edits by method, one item a seed, and the summaries of its runs. covered: (M, S, S), by the arms of the
-    methods that draw them."""
+    """A bench's edits by method, one item a seed, and the summaries of its runs. covered: (M, S, S), by the pushers of
+    the methods that take them from photos."""
 
     edits: dict[str, list[Frames]]
     covered: dict[str, NDArray[np.bool_]]
@@ -142,7 +144,7 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
     """Every method's edits of a bench, specialists trained where they are not there yet."""
     flat, store = bench.frames.flat.images, training_store(work, plan)
     edits = {UNEDITED: [flat], **{name: [change(flat, bench.photos)] for name, change in CLASSICAL.items()}}
-    prompts, arms = composed_prompts(editor, bench)
+    prompts, covered = composed_edits(editor, bench)
     edits |= {**prompts, BASE: [], SPECIALIST: []}
     runs = []
     for seed in range(seeds):
@@ -154,11 +156,11 @@ def train_bench(work: Path, plan: Plan, editor: Editor, bench: Bench, seeds: int
         for method, load in loads.items():
             name = f"{method.split()[0]}-{seed}"
             edits[method].append(edited(bench, load, name, seed))
-    return Trained(edits, {method: arms for method in (*prompts, BASE, SPECIALIST)}, runs)
+    return Trained(edits, {method: covered for method in (*prompts, BASE, SPECIALIST)}, runs)
 
 
-def composed_prompts(editor: Editor, bench: Bench) -> tuple[dict[str, list[Frames]], NDArray[np.bool_]]:
-    """What an editor that composes its visual prompts starts from, as a method of its own, and where arms cover it."""
+def composed_edits(editor: Editor, bench: Bench) -> tuple[dict[str, list[Frames]], NDArray[np.bool_]]:
+    """What an editor that composes its visual prompts starts from, as a method of its own, and where pushers cover."""
     composer, flat = composer_for(editor, to_images(bench.photos)), bench.frames.flat.images
     if composer is None:
         return {}, np.zeros(flat.shape[:3], bool)

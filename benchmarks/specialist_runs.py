@@ -22,6 +22,7 @@ from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.config import compose, make
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data.photos import load_photos
+from sim2real_aug.editor.composition import composition_of
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
@@ -67,6 +68,8 @@ def open_work(work: Path, plan: Plan) -> Editor:
     record = {
         **asdict(plan),
         "editor": weights_hash(editor.components),
+        "edit_settings": asdict(editor.edit_settings),
+        "composition": composition_of(editor),
         "judge": weights_hash({"judge": judge}),
     }
     RunFolder.open(work, OmegaConf.create(record))

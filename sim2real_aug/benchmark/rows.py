@@ -22,6 +22,7 @@ from sim2real_aug.benchmark.samples import Edit
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.coding import latent_stride, nearest_size
+from sim2real_aug.editor.composition import composition_of
 from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.null_text import load_null_text_editor
 from sim2real_aug.editor.parts import IGNORED, NEEDED, PARTS, load_parts
@@ -66,7 +67,8 @@ class Specialist:
         self.editor, self.batch_size = load_editor(path), batch_size
         self.editor.to(device)
         self.settings = self.editor.edit_settings
-        self.identity = key_of(weights_hash(self.editor.components), asdict(self.settings))
+        composition = composition_of(self.editor)
+        self.identity = key_of(weights_hash(self.editor.components), asdict(self.settings), composition)
 
     def __call__(self, request: Request) -> Frames:
         if request.image_guidance_scale is not None:
@@ -75,7 +77,7 @@ class Specialist:
             )
         edit = partial(self.editor, seed=request.seed, instruction=request.edit.instruction)
         try:
-            if self.editor.composes:  # after the first photo, with a plate of all of them
+            if self.editor.composes:  # after the first photo, with bench and pushers of all
                 return np.concatenate([edit(image[None], request.photos) for image in request.images])
             return edit(request.images, request.photos.images[: self.settings.photos_per_edit or None])
         finally:

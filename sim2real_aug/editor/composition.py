@@ -44,7 +44,7 @@ THIN = 2  # pixels that are taken off each side of what is thin, and nothing of 
 
 @dataclass(frozen=True)
 class Seen:
-    """images: (B, 3, S, S). covered: (B, S, S) bool, where a pusher, or its arm, hides what the source shows."""
+    """images: (B, 3, S, S). covered: (B, S, S) bool, where they show a photo's pusher, whatever a source does."""
 
     images: Tensor
     covered: Tensor
@@ -118,8 +118,8 @@ def say_what_is_hidden(composer: Composer | None) -> None:
     hidden = 0.0 if composer is None else composer.bench.hidden.max().item()
     if hidden > MOST_HIDDEN:
         say(
-            f"{hidden:.0%} of the bench is hidden in every photo and filled in from around it; add photos with the "
-            "block elsewhere and the arm out of the way"
+            f"{hidden:.0%} of the bench is hidden in every photo and filled in from around it; add photos with "
+            "block, pusher and arm elsewhere"
         )
 
 

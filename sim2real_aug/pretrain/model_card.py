@@ -18,6 +18,7 @@ beside this card (`config.yaml` of the run), seed {seed}, on {machine}.
 - `editor/`: InstructPix2Pix with a visual prompt, at 96 x 96: AutoencoderKL (4 times smaller latents),
   UNet2DConditionModel (noise, source, visual prompt: 3 x {latent_channels} channels), CLIPTextModel, a
   cross-attention that fuses the conditionings. It edits in {steps} DDIM steps, one network pass a step.
+  {prompts}
   `photos/` holds {photos} sample visual prompts, rendered in scene `randomized/{photo_scene}`.
 - `judge/`: depth, segmentation (table, block, goal, pusher) and embedding of masked regions.
 
@@ -52,6 +53,10 @@ your run before you trust its scores.
 """
 
 
+COMPOSED = "Visual prompts are composed in the source's layout; {change} of its change to them is drawn."
+WHOLE = "Visual prompts are photos as they are."
+
+
 def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
     parts = ("autoencoder", "decoder", "judge", "editor")
     rows = (
@@ -62,6 +67,7 @@ def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
         seed=config.seed,
         machine=f"{config.device} ({platform.machine()}, {torch.get_num_threads()} threads)",
         steps=config.editor.edit_settings.num_inference_steps,
+        prompts=COMPOSED.format(change=config.editor.edit_settings.change) if config.editor.composes else WHOLE,
         latent_channels=config.autoencoder.latent_channels,
         photos=config.held_out.photos,
         photo_scene=config.held_out.photo_scene,
