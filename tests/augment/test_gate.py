@@ -23,9 +23,9 @@ class BlackBlocks:
         return torch.ones(len(images), 2)
 
 
-def passes(hidden_rows: int, edit: Tensor) -> bool:
-    """Whether an edit (3, S, S) passes of a block in rows 4 to 8 whose first rows an arm hides, all across."""
-    source = block(range(4, 8))
+def passes(hidden_rows: int, edit: Tensor, last_row: int = 8, region: str = "block") -> bool:
+    """Whether an edit (3, S, S) passes of a block from row 4 on whose first rows an arm hides, all across."""
+    source = block(range(4, last_row))
     covered = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     covered[:, 4 : 4 + hidden_rows] = True
     conditions = Conditions(
@@ -35,7 +35,8 @@ def passes(hidden_rows: int, edit: Tensor) -> bool:
         numbers=np.array([0]),
         prompts=Seen(source[None, None], covered),
     )
-    verdict = judge_edits(conditions, edit[None], JudgedScores(BlackBlocks(), ["block"]), AugmentSettings())
+    scorer = JudgedScores(BlackBlocks(), [region])
+    verdict = judge_edits(conditions, edit[None], scorer, AugmentSettings(region=region))
     return bool(verdict.ok[0])
 
 
@@ -55,3 +56,14 @@ def test_a_block_is_asked_for_where_no_arm_hides_it() -> None:
 def test_nothing_is_asked_of_a_block_that_an_arm_hides() -> None:
     assert passes(4, torch.ones(3, SIDE, SIDE))
     assert not passes(0, torch.ones(3, SIDE, SIDE))
+
+
+def test_a_block_that_is_small_is_asked_for() -> None:
+    """One row of four pixels, a hundredth of the frame, passes for shown; under an arm, less than that is hidden."""
+    assert not passes(0, torch.ones(3, SIDE, SIDE), last_row=5)
+    assert passes(1, torch.ones(3, SIDE, SIDE), last_row=5)
+
+
+def test_a_pusher_is_asked_for_where_the_prompts_own_does_not_cover_it() -> None:
+    assert passes(2, block(range(4, 8)), region="pusher")
+    assert not passes(2, block(range(4, 6)), region="pusher")

@@ -287,3 +287,17 @@ def test_what_an_arm_covers_is_the_pushers_and_compared_as_nothing_else() -> Non
     exact = replace(seen, geometry=labels)
     assert torch.equal(source_mask(ChannelJudge(), exact, "table"), ~covered)
     assert torch.equal(source_mask(ChannelJudge(), exact, "robot"), covered)
+
+
+def test_of_a_block_that_a_pusher_hides_but_for_a_sliver_nothing_is_compared() -> None:
+    labels = torch.full((1, 20, 20), REGIONS.index("table"), dtype=torch.uint8)
+    labels[0, 4:8, 4:8] = REGIONS.index("block")
+    source, covered = torch.zeros(1, 3, 20, 20), torch.zeros(1, 20, 20, dtype=torch.bool)
+    exact = SourceGeometry(labels, torch.ones(1, 20, 20))
+    for rows, left in ((2, 8), (3, 4), (4, 0)):  # four pixels are a hundredth of the frame
+        covered[0, 4 : 4 + rows] = True
+        seen = replace(given(source, source, NO_MASK, exact), prompts=Seen(source[:, None], covered.clone()))
+        assert source_mask(ChannelJudge(), seen, "block").sum() == left
+    covered[0, 7, 4:7] = False
+    seen = replace(seen, prompts=Seen(source[:, None], covered))
+    assert source_mask(ChannelJudge(), seen, "block").sum() == 0, "three pixels are less"
