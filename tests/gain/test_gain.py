@@ -145,7 +145,8 @@ def test_another_look_of_the_scene_is_another_plan(tmp_path):
 @pytest.mark.parametrize("proxy", ["false", "true"])
 def test_the_records_that_are_published_are_of_the_plan_that_ships(tmp_path, proxy):
     pytest.importorskip("mitsuba")
-    experiment = Experiment(tmp_path, compose("gain", [f"proxy={proxy}"]))
+    scenes = "scenes=[pathtraced/linen, pathtraced/walnut, pathtraced/marble]"
+    experiment = Experiment(tmp_path, compose("gain", [f"proxy={proxy}", scenes]))
     folder = REPOSITORY / "benchmarks/results/gain"
     config = experiment.config
     units = [unit for unit in units_of(config.scenes, config.arms, config.seeds) if (folder / unit.file_name).exists()]
