@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.augment.settings import AugmentSettings
-from sim2real_aug.d3po.scores import Conditions, JudgedScores, source_region
-from sim2real_aug.judges.photo_check import is_shown
+from sim2real_aug.d3po.scores import Conditions, JudgedScores, left_uncovered, source_region
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ def judge_edits(conditions: Conditions, edits: Tensor, scorer: JudgedScores, set
     if settings.min_region_iou is not None:
         before = source_region(scorer.judge, conditions, settings.region)
         after = scorer.judge.segment(edits, settings.region)
-        seen = before & ~conditions.covered
-        hidden = (before & conditions.covered).flatten(1).any(1) & ~is_shown(seen, settings.region)
+        seen, hidden = left_uncovered(before, conditions.covered, settings.region)
         kept = region_iou(seen, after & ~conditions.covered) >= settings.min_region_iou
         ok &= kept | hidden | ~before.flatten(1).any(1)
     scores = torch.stack([structural, semantic], dim=1).float()

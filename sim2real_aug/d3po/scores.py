@@ -202,9 +202,15 @@ def source_mask(judge: Judge, conditions: Conditions, phrase: str) -> Tensor:
     found, covered = source_region(judge, conditions, phrase), conditions.covered
     if is_pusher(phrase):
         return found | covered
-    seen = found & ~covered
-    hidden = (found & covered).flatten(1).any(1) & ~is_shown(seen, phrase)
+    seen, hidden = left_uncovered(found, covered, phrase)
     return seen & ~hidden[:, None, None]
+
+
+def left_uncovered(found: Tensor, covered: Tensor, phrase: str) -> tuple[Tensor, Tensor]:
+    """What a pusher that is `covered` leaves of a region that was `found`, both (C, H, W), and whether it hides the
+    region: too little is left to be shown, (C,)."""
+    seen = found & ~covered
+    return seen, (found & covered).flatten(1).any(1) & ~is_shown(seen, phrase)
 
 
 def structural_score(source_depth: Tensor, edit_depth: Tensor, compared: Tensor) -> Tensor:

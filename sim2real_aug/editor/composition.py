@@ -243,5 +243,5 @@ def _colors(photos: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         shared = own.masked_fill(~telling, torch.nan).nanmedian(dim=1, keepdim=True).values.nan_to_num(0.5)
         like = (own - shared).abs().amax(2) <= OTHER_COLOR  # what is NaN is not
         own_counts[:, :, region] = shown & like
-        colors[:, :, region] = torch.where((shown & like)[..., None], own, shared)
+        colors[:, :, region] = torch.where(own_counts[:, :, region, None], own, shared)
     return colors, own_counts

@@ -104,10 +104,11 @@ def read_pushers(
     the block is.
     """
     count = photos.shape[1]
-    arm, stick = _arms(regions), _sticks(sticks)
-    with_arm = (arm.found.view(-1, count).sum(1) > MOST * regions.flatten(2).any(2).sum(1)).repeat_interleave(count)
-    chosen = [torch.where(with_arm.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(arm, stick, strict=True)]
-    masks, places, axes, _, usable = chosen
+    arms = outlines_of(regions.flatten(0, 1))
+    with_arm = (arms.long.view(-1, count).sum(1) > MOST * regions.flatten(2).any(2).sum(1)).repeat_interleave(count)
+    arm = _Pushing(arms.masks, arms.ends, arms.axes, _whole(arms.width, arms.long, count))
+    pairs = zip(arm, _sticks(sticks), strict=True)
+    masks, places, axes, usable = (torch.where(with_arm.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
     share = blurred(masks[:, None].to(photos.dtype), SOFT * photos.shape[-1])
     shadow = _shadows(photos.flatten(0, 1), lit.flatten(0, 1), masks, blocks.flatten(0, 1))
     pictures = torch.cat([photos.flatten(0, 1), share, shadow], dim=1)
@@ -116,27 +117,20 @@ def read_pushers(
 
 
 class _Pushing(NamedTuple):
-    """N arms or sticks, as `Pushers` has them. masks: (N, S, S) bool. found: (N,) bool, whether there is one."""
+    """N arms or sticks, as `Pushers` has them. masks: (N, S, S) bool."""
 
     masks: Tensor
     places: Tensor
     axes: Tensor
-    found: Tensor
     usable: Tensor
-
-
-def _arms(regions: Tensor) -> _Pushing:
-    seen = outlines_of(regions.flatten(0, 1))
-    return _Pushing(seen.masks, seen.ends, seen.axes, seen.long, _whole(seen.width, seen.long, regions.shape[1]))
 
 
 def _sticks(sticks: Tensor) -> _Pushing:
     seen = largest(sticks).flatten(0, 1)
-    found = seen.flatten(1).any(1)
-    standing = found & ~(seen & _rim(seen)).flatten(1).any(1)
+    standing = seen.flatten(1).any(1) & ~(seen & _rim(seen)).flatten(1).any(1)
     usable = _whole(seen.flatten(1).sum(1).float(), standing, sticks.shape[1])
     feet = _feet(seen, usable.view(-1, sticks.shape[1]))
-    return _Pushing(grown(seen, round(EDGE * seen.shape[-1])), feet, torch.zeros_like(feet), found, usable)
+    return _Pushing(grown(seen, round(EDGE * seen.shape[-1])), feet, torch.zeros_like(feet), usable)
 
 
 def outlines_of(pushers: Tensor) -> Outlines:
@@ -182,9 +176,9 @@ def _shadows(photos: Tensor, lit: Tensor, bodies: Tensor, blocks: Tensor) -> Ten
     side, dark = photos.shape[-1], 0.02  # of black nothing can be missing
     light, bench = photos.mean(1, keepdim=True), lit.mean(1, keepdim=True)
     missing = blurred(1 - (light + dark) / (bench + dark), SOFT * side).clamp(0, DARKEST)
-    free = ~(bodies | grown(blocks, round(END * side)))
+    dim = (missing[:, 0] > FAINT) & ~(bodies | grown(blocks, round(END * side)))
     beside = grown(bodies, round(2 * EDGE * side))
-    shadows = flooded(beside, beside | ((missing[:, 0] > FAINT) & free)) & free & (missing[:, 0] > FAINT)
+    shadows = flooded(beside, beside | dim) & dim
     return missing * blurred(shadows[:, None].to(photos.dtype), SOFT * side)
 
 
