@@ -43,7 +43,7 @@ def redraw_geometry(buffer: ReplayBuffer) -> GeometryReader | None:
             f"{buffer.path}: masks and depth are left to the judge, for its frames cannot be drawn again: {error}"
         )
         return None
-    stored = np.concatenate([buffer.images(int(number), int(number) + 1) for number in tried])
+    stored = buffer.images_at(tried)
     if np.abs(drawn.astype(float) - stored).mean() > SAME_IMAGE:
         return None
     return partial(_measure, buffer)
@@ -60,10 +60,10 @@ def _draw(buffer: ReplayBuffer, numbers: NDArray[np.int64]) -> list[Rendering]:
     size = buffer.array("img").shape[1]
     renderers: dict[int, Renderer] = {}
     drawn = []
-    for number, episode in zip(numbers.tolist(), buffer.episode_of(numbers).tolist(), strict=True):
+    for state, episode in zip(buffer.take("state", numbers), buffer.episode_of(numbers).tolist(), strict=True):
         if episode not in renderers:
             renderers[episode] = _renderer(buffer, episode)
-        drawn.append(renderers[episode].render(buffer.read("state", number, number + 1)[0], size))
+        drawn.append(renderers[episode].render(state, size))
     return drawn
 
 

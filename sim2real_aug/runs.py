@@ -105,7 +105,7 @@ class RunFolder:
         if not self.metrics_path.exists():
             return []
         lines = self.metrics_path.read_text().split("\n")[:-1]  # a last line without newline was cut short
-        return [json.loads(line) for line in lines]
+        return [_parsed(line, self.metrics_path) for line in lines]
 
     def rewind(self, step: int, part: str | None = None) -> None:
         """Keep only what was logged up to and including `step`; of a run whose parts count their own steps, `part`
@@ -116,10 +116,17 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, None while it is unfinished."""
-        return json.loads(self.summary_path.read_text()) if self.summary_path.exists() else None
+        return _parsed(self.summary_path.read_text(), self.summary_path) if self.summary_path.exists() else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")
+
+
+def _parsed(text: str, place: Path) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{place} is damaged ({error}); remove it and run the command again") from error
 
 
 def _same_kind(saved: Path, config: DictConfig) -> bool:

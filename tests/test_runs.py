@@ -79,3 +79,10 @@ def test_rewind_drops_what_a_crash_left_behind(tmp_path: Path):
         file.write('{"step": 4, "lo')  # killed in the middle of a line
     run.rewind(2)
     assert [line["step"] for line in run.metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "content"), [("summary.json", '{"a": 1'), ("metrics.jsonl", '{"step": 1\n{}\n')])
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=rf"{name} is damaged"):
+        _ = RunFolder(tmp_path).summary(), RunFolder(tmp_path).metrics()

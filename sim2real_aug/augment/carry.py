@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import zarr
+from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # stores are asynchronous; this is zarr's own event loop
 from zarr.storage import LocalStore
@@ -27,19 +29,24 @@ def keys_to_carry(source: zarr.Group, replaced: Iterable[str]) -> list[str]:
 
 
 def carry(source: zarr.Group, target: LocalStore, keys: Iterable[str]) -> None:
-    """Copy the bytes at `keys`, one key in memory at a time. What is there already is kept.
+    """Copy the bytes at `keys`, one key in memory at a time. What is there already is kept, but where a file of the
+    source has been written since.
 
     The local store writes a temporary file and renames it, so a key that is there is whole.
     """
     prefix = f"{source.path}/" if source.path else ""
-
-    async def copy(key: str) -> None:
-        if await target.exists(key):
-            return
-        value = await source.store.get(prefix + key, default_buffer_prototype())
-        if value is not None:
-            await target.set(key, value)
-
     for key in keys:
+        if _is_current(source.store, prefix + key, target, key):
+            continue
         with reading(f"{source.store}/{key}"):
-            sync(copy(key))
+            value = sync(source.store.get(prefix + key, default_buffer_prototype()))
+        if value is not None:
+            sync(target.set(key, value))
+
+
+def _is_current(source: Store, source_key: str, target: LocalStore, key: str) -> bool:
+    copy = Path(target.root, key)
+    if not copy.exists():
+        return False
+    original = Path(source.root, source_key) if isinstance(source, LocalStore) else None
+    return original is None or original.stat().st_mtime_ns <= copy.stat().st_mtime_ns

@@ -78,7 +78,7 @@ def augment(
     editor: Any,
     out: str | Path,
     settings: AugmentSettings | None = None,
-    photos: PhotoSet | NDArray[np.uint8] | Path | None = None,
+    photos: PhotoSet | NDArray[np.uint8] | str | Path | None = None,
     judge: Any = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -134,10 +134,23 @@ def _passed_by_photo(work: _Work, ok: NDArray[np.bool_]) -> dict[str, float]:
 
 def _name_poor_photos(by_photo: dict[str, float], region: str) -> None:
     poor = [f"{name} ({share:.0%})" for name, share in by_photo.items() if share < POOR_PHOTO]
-    if poor:
+    if poor and len(poor) == len(by_photo) > 1:
+        say(
+            f"few edits pass the gate, whatever the photo ({', '.join(poor)}): original frames stay there; "
+            f"keep_refused=true stores the edits too, to see whether the editor loses the {region} or the judge does"
+        )
+    elif poor:
         say(
             f"few edits after {', '.join(poor)} pass the gate: original frames stay there; leave such photos out, or "
             f"take others that show the {region} in full"
+        )
+
+
+def _say_what_is_enlarged(shape: tuple[int, ...], size: int) -> None:
+    if max(shape) > size:
+        say(
+            f"frames of {shape[1]}x{shape[0]} are edited at {size}x{size} and enlarged again: edits are no sharper "
+            "than that, original frames in the same store are"
         )
 
 
@@ -157,7 +170,7 @@ def _prepare(
     dataset: str | Path,
     editor: Any,
     settings: AugmentSettings,
-    photos: PhotoSet | NDArray[np.uint8] | Path | None,
+    photos: PhotoSet | NDArray[np.uint8] | str | Path | None,
     judge: Any,
 ) -> tuple[_Work, dict[str, Any]]:
     buffer = ReplayBuffer.open(dataset)
@@ -170,7 +183,7 @@ def _prepare(
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
-    if isinstance(photos, Path):
+    if isinstance(photos, str | Path):
         photos = load_photos(photos, editor.image_size, frame_ratio(buffer, settings.image_name))
     chosen_photos = photos if photos is not None else own
     if chosen_photos is None or len(chosen_photos) == 0:
@@ -183,6 +196,7 @@ def _prepare(
         require_object(judge, images, masks, prompts.names, (settings.region,))
     composer, geometry = composer_for(editor, images, masks, judge), None
     say_what_is_hidden(composer)
+    _say_what_is_enlarged(buffer.array(settings.image_name).shape[1:3], editor.image_size)
     if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)

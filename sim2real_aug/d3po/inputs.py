@@ -93,7 +93,7 @@ def _reader(buffer: ReplayBuffer, size: int) -> Callable[[NDArray[np.int64]], ND
     fits, ratio = buffer.array("img").shape[1:3] == (size, size), frame_ratio(buffer, "img")
 
     def read(frames: NDArray[np.int64]) -> NDArray[np.uint8]:
-        raw = [buffer.images(int(frame), int(frame) + 1)[0] for frame in frames]
-        return np.stack(raw if fits else [to_square(image, size, ratio=ratio) for image in raw])
+        raw = buffer.images_at(frames)
+        return raw if fits else np.stack([to_square(image, size, ratio=ratio) for image in raw])
 
     return read

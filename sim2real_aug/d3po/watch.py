@@ -56,5 +56,4 @@ def held_out_targets(
     if node is None:
         return None
     renderer: StateRenderer = make(node)
-    states = [buffer.read("state", int(frame), int(frame) + 1)[0] for frame in frames]
-    return np.stack([renderer.image(state, size) for state in states])
+    return np.stack([renderer.image(state, size) for state in buffer.take("state", frames)])

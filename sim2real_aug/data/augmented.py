@@ -154,12 +154,7 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
             return self._frames[frames]
         if self._pid != os.getpid():  # a forked worker: the parent's file handles are not its own
             self._buffer, self._pid = self._buffer.reopen(), os.getpid()
-        first, last = int(frames.min()), int(frames.max())
-        if last - first < 4 * max(frames.size, 1):
-            return self._buffer.images(first, last + 1, self.image_name)[frames - first]
-        unique, where = np.unique(frames, return_inverse=True)
-        read = [self._buffer.images(f, f + 1, self.image_name) for f in unique.tolist()]
-        return np.concatenate(read)[where]
+        return self._buffer.images_at(frames.ravel(), self.image_name).reshape(*frames.shape, *self._frame_shape)
 
     def _replace(
         self, item: dict[str, Any], key: str, edited: NDArray[np.uint8], use: NDArray[np.bool_]
@@ -194,10 +189,11 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
             return np.ascontiguousarray(edited)
         if array.dtype.kind != "f":
             raise BadInput(f"image '{key}' is {array.dtype}; uint8 or float is needed")
-        if array.min() < 0 or array.max() > self.float_max * 1.001:
+        darker = self.float_max > 1 and 0 < array.max() <= 1
+        if array.min() < 0 or array.max() > self.float_max * 1.001 or darker:
             raise BadInput(
                 f"image '{key}' spans {array.min():g}..{array.max():g}, float images must be in "
                 f"0..{self.float_max:g} (float_max); wrap the dataset before normalising, or pass "
-                "float_max=255"
+                f"float_max={1 if darker else 255}"
             )
         return (edited / np.float64(255 / self.float_max)).astype(array.dtype)

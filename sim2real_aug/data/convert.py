@@ -11,11 +11,11 @@ import zarr
 
 from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
 from sim2real_aug.data.stores import (
+    copy_folder,
     create_array,
     create_group,
     is_url,
     pack,
-    partial_folder,
     reading,
     refuse_existing,
     remove_store,
@@ -42,7 +42,7 @@ def convert(
     """
     if is_url(target):
         raise BadInput(f"{target} is a URL; stores are written to the local disk only")
-    destination, folder = Path(target), partial_folder(target)
+    destination, folder = Path(target), copy_folder(target)
     if not is_url(source) and destination.resolve() == Path(source).resolve():
         raise BadInput(f"{target} is the source itself; choose another path")
     refuse_existing(destination, overwrite)

@@ -81,9 +81,7 @@ def stored_geometry(buffer: ReplayBuffer) -> GeometryReader | None:
         return None
 
     def read(numbers: NDArray[np.int64]) -> FrameGeometry:
-        labels, distance = (
-            np.concatenate([buffer.read(name, int(n), int(n) + 1) for n in numbers]) for name in (MASK, DEPTH)
-        )
+        labels, distance = (buffer.take(name, numbers) for name in (MASK, DEPTH))
         if labels.min() < 0 or labels.max() >= len(REGIONS):
             raise BadInput(
                 f"{buffer.path}: data/mask holds {labels.min()} to {labels.max()}; labels are 0 to "

@@ -5,6 +5,7 @@ Legend: an image is (H, W, 3) uint8 RGB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.data.photos import MASK_SUFFIX, SUFFIXES, read_photo
-from sim2real_aug.data.stores import pack, partial_folder, refuse_existing
+from sim2real_aug.data.stores import copy_folder, pack, refuse_existing
 from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.progress import progress
 
 Image = NDArray[np.uint8]
-EPISODE = 1000
+EPISODE, EPISODE_BYTES = 1000, 2**30  # an episode is in memory at once
 # OpenCV names a pattern by its second row.
 BAYER = {
     "gbrg": cv2.COLOR_BayerGR2RGB,
@@ -32,18 +33,26 @@ BAYER = {
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All images in `folder` and below it, sorted by path; masks of photos are none.
+    """All images in `folder` and below it, by folder and number; masks of photos and what is hidden are none.
 
     Raises BadInput where there are none.
     """
-    files = sorted(
-        file
+    found = {
+        file.relative_to(folder): file
         for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX) and file.name[0] != "."
-    )
-    if not files:
+        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX)
+    }
+    places = sorted((place for place in found if not any(part[0] == "." for part in place.parts)), key=_in_order)
+    if not places:
         raise BadInput(f"{folder} holds neither a store nor images ({', '.join(SUFFIXES)})")
-    return files
+    return [found[place] for place in places]
+
+
+def _in_order(place: Path) -> tuple[Any, ...]:
+    """Sorts by folder, then by name, and numbers in them as numbers: 2.png before 10.png."""
+    parts = [place.parent.as_posix(), place.name]
+    numbers = [[int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", part)] for part in parts]
+    return *numbers, place
 
 
 def check_reading(shorter: int | None, bayer: str | None) -> None:
@@ -85,19 +94,21 @@ def images_to_store(
 ) -> dict[str, Any]:
     """Write a store of data/img alone, of each folder that holds images an episode or, of many, several.
 
-    Nothing appears at `target` before the store is complete. Returns its summary. Raises BadInput for an existing
-    target, and for images that differ in size: a store's frames have one.
+    The root attribute `image_files` names the image of each frame. Nothing appears at `target` before the store is
+    complete. Returns its summary. Raises BadInput for an existing target, and for images that differ in size: a
+    store's frames have one.
     """
     check_reading(shorter, bayer)
     refuse_existing(target, overwrite)
     files = find_images(folder)
     first = read_image(files[0], shorter, bayer)
-    unfinished = partial_folder(target)
+    unfinished = copy_folder(target)
+    names = [file.relative_to(folder).as_posix() for file in files]
     with (
-        ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True) as writer,
+        ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True, attrs={"image_files": names}) as writer,
         progress("read images", len(files), unit="images") as bar,
     ):
-        for part in _episodes(files):
+        for part in _episodes(files, EPISODE_BYTES // first.nbytes):
             frames = np.empty((len(part), *first.shape), np.uint8)
             for frame, file in zip(frames, part, strict=True):
                 image = read_image(file, shorter, bayer)
@@ -120,12 +131,12 @@ def images_to_store(
     }
 
 
-def _episodes(files: list[Path]) -> Iterator[list[Path]]:
-    """The images of one folder at a time, EPISODE of them at most: what is in memory at once."""
-    ordered = sorted(files, key=lambda file: (file.parent, file))
-    for _, group in groupby(ordered, key=lambda file: file.parent):
+def _episodes(files: list[Path], most: int) -> Iterator[list[Path]]:
+    """The images of one folder at a time, EPISODE or `most` of them at most."""
+    longest = max(1, min(EPISODE, most))
+    for _, group in groupby(files, key=lambda file: file.parent):
         members = list(group)
-        yield from (members[start : start + EPISODE] for start in range(0, len(members), EPISODE))
+        yield from (members[start : start + longest] for start in range(0, len(members), longest))
 
 
 def _size(image: Image) -> str:

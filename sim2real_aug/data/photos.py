@@ -37,6 +37,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIX = ".mask.png"
 NAMES = "names.json"
 SIXTEEN_TO_EIGHT_BIT = 257.0  # 65535 / 255
+OUTSIDE = 0.1  # of the photo's side: a corner that is farther out was measured in another size
 MAX_SUPERSAMPLING = 8
 
 Corners = NDArray[np.float32]  # (4, 2) x, y in pixels
@@ -138,6 +139,8 @@ def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> Photo
     images, masks, cropped = [], {}, []
     for file in files:
         picture = read_photo(file)
+        if file.name in corners:
+            _require_inside(file, picture, corners[file.name])
         if _central(picture, ratio).shape != picture.shape and file.name not in corners:
             cropped.append(file.name)
         images.append(to_square(picture, size, corners.get(file.name), ratio))
@@ -234,6 +237,15 @@ def _square_mask(
         where = "in the part of it that is used" if (mask > 127).any() else "at all"
         raise BadInput(f"mask {file} has no white {where}; white marks the object: mend or remove the mask")
     return square
+
+
+def _require_inside(file: Path, photo: NDArray[np.uint8], corners: Corners) -> None:
+    size = np.array(photo.shape[1::-1])
+    if (np.maximum(-corners, corners - size) > OUTSIDE * size).any():
+        raise BadInput(
+            f"the corners of {file}, {corners.tolist()}, lie outside of it: it has {size[0]}x{size[1]} pixels; measure "
+            "them in the photo as it is, upright"
+        )
 
 
 def _is_photo(file: Path) -> bool:

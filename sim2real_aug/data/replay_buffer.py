@@ -16,11 +16,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from sim2real_aug.data.stores import damaged_chunk, open_store, reading, time_chunk
+from sim2real_aug.data.stores import arrays_of, damaged_chunk, open_store, reading, time_chunk
 from sim2real_aug.errors import BadInput, unknown_name
 
 # A store written by zarr may leave out chunks that are all zero. In these arrays that is no sane content.
-NEVER_ALL_ZERO = ("state", "action", "keypoint")
+NEVER_ALL_ZERO = ("img", "state", "action", "keypoint")
 FINITE = ("state", "action")
 ATTRIBUTE = "augmentation"  # the root attribute in which `augment` says how a store was edited
 
@@ -36,7 +36,7 @@ class ReplayBuffer:
         self.path = path
         self.group = group
         self.episode_ends = episode_ends
-        self._arrays: dict[str, zarr.Array] = dict(sorted(group["data"].arrays()))
+        self._arrays = arrays_of(group["data"])
         self._in_range: set[str] = set()
 
     @classmethod
@@ -102,6 +102,17 @@ class ReplayBuffer:
         with reading(f"{self.path}/data/{name} [{start}:{stop if stop is not None else self.n_frames}]"):
             return np.asarray(array[start : self.n_frames if stop is None else stop])
 
+    def take(self, name: str, frames: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """`frames` (n,) of data/<name>, in any order, (n, ...), in the stored dtype; each chunk is decoded once."""
+        array = self.array(name)
+        rows = np.empty((len(frames), *array.shape[1:]), array.dtype)
+        chunks = frames // time_chunk(array)
+        for chunk in np.unique(chunks):
+            mine = chunks == chunk
+            first = int(frames[mine].min())
+            rows[mine] = self.read(name, first, int(frames[mine].max()) + 1)[frames[mine] - first]
+        return rows
+
     def images(self, start: int = 0, stop: int | None = None, name: str = "img") -> NDArray[np.uint8]:
         """Frames start..stop as (n, H, W, 3) uint8; float frames 0..255 are rounded.
 
@@ -110,15 +121,22 @@ class ReplayBuffer:
         self.check_range(name)
         return to_uint8(self.read(name, start, stop), f"{self.path}/data/{name} [{start}:{stop}]")
 
+    def images_at(self, frames: NDArray[np.integer[Any]], name: str = "img") -> NDArray[np.uint8]:
+        """`images` of `frames` (n,), in any order."""
+        self.check_range(name)
+        return to_uint8(self.take(name, frames), f"{self.path}/data/{name}")
+
     def check_range(self, name: str) -> None:
-        """Raise BadInput for float frames in 0..1, which rounding would make black; the array's first frame tells.
+        """Raise BadInput for float frames in 0..1, which rounding would make black; the first chunk with light tells.
 
         Looked at once an array. Not for every array at the door: one of another name may be no frames, but points.
         """
         array = self.array(name)
         if array.dtype.kind != "f" or name in self._in_range:
             return
-        if 0 < self.read(name, 0, 1).max() <= 1:
+        step = time_chunk(array)
+        brightest = (self.read(name, start, start + step).max() for start in range(0, self.n_frames, step))
+        if next((value for value in brightest if value != 0), 0) <= 1:
             raise BadInput(
                 f"{self.path}: data/{name} is {array.dtype} in 0..1; frames must be uint8, or float in "
                 "0..255 (multiply by 255)"
@@ -177,10 +195,12 @@ class ReplayBuffer:
                 )
         if "img" in self._arrays:
             self._check_images()
-        for name in (*self.image_names, *NEVER_ALL_ZERO):
-            damage = damaged_chunk(self._arrays[name]) if name in self._arrays else None
-            if damage:
-                raise BadInput(f"{self.path}: {damage}; copy or download the store again")
+        for name in {*self.image_names, *NEVER_ALL_ZERO} & set(self._arrays):
+            if damage := damaged_chunk(self._arrays[name], sparse=name not in NEVER_ALL_ZERO):
+                raise BadInput(
+                    f"{self.path}: {damage}; copy or download the store again (where it is all zero, write it with "
+                    "zarr's config={'write_empty_chunks': True})"
+                )
         if "img" in self._arrays:
             self.check_range("img")
         for name in FINITE:

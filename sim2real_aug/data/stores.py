@@ -6,7 +6,6 @@ Every failure of the storage below leaves here as BadInput with one line.
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import tempfile
 import zipfile
@@ -19,12 +18,14 @@ import fsspec
 import numpy as np
 import zarr
 from numcodecs import Blosc
+from numcodecs.errors import UnknownCodecError
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, ZipStore
 
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, MissingExtra
 
 BLOSC_HEADER_BYTES = 16
+OF_IMAGECODECS = "imagecodecs_"  # JPEG 2000, JPEG XL: how diffusion_policy and UMI keep frames of real robots
 # Chunks equal to the fill value are written too: a chunk that is not there is then known to be lost.
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 
@@ -47,14 +48,24 @@ def open_store(path: str | Path) -> zarr.Group:
             return zarr.open_group(ZipStore(place, mode="r"), mode="r")
         return zarr.open_group(str(path), mode="r")
     except zipfile.BadZipFile as error:
-        raise BadInput(f"{path} is not a whole zip file ({error}); copy or download it again") from error
+        advice = _foreign(path) or "copy or download it again"
+        raise BadInput(f"{path} is not a whole zip file ({error}); {advice}") from error
     except FileNotFoundError as error:
         raise BadInput(
             f"{path} is not a zarr group: it has no .zgroup (format 2) or zarr.json (format 3); "
-            "give the folder that holds data/ and meta/"
+            + (_foreign(path) or "give the folder that holds data/ and meta/")
         ) from error
     except Exception as error:  # the storage libraries raise many kinds; the user needs one line
         raise BadInput(f"{path} cannot be opened as a zarr group: {one_line(error)}") from error
+
+
+def _foreign(path: str | Path) -> str | None:
+    """What to do about a dataset of another kind; None for what is none that we know."""
+    if Path(path).suffix in (".hdf5", ".h5"):
+        return "HDF5 is not read: write its episodes with sim2real_aug.data.ReplayBufferWriter"
+    if Path(path, "meta", "info.json").is_file():
+        return "LeRobot's datasets are not read: write its episodes with sim2real_aug.data.ReplayBufferWriter"
+    return None
 
 
 def _fetched(url: str) -> str:
@@ -92,6 +103,30 @@ def reading(place: str) -> Iterator[None]:
         ) from error
 
 
+def arrays_of(group: zarr.Group) -> dict[str, zarr.Array]:
+    """The arrays of a group by name, sorted.
+
+    Raises BadInput for one whose description is damaged or whose codec is unknown; those of imagecodecs are registered
+    when they are met.
+    """
+    with reading(str(group.store_path)):
+        try:
+            return dict(sorted(group.arrays()))
+        except UnknownCodecError as error:
+            if OF_IMAGECODECS not in str(error):
+                raise BadInput(f"{group.store_path}: {one_line(error)}; register it with numcodecs") from error
+            _register_imagecodecs()
+            return dict(sorted(group.arrays()))
+
+
+def _register_imagecodecs() -> None:
+    try:
+        from imagecodecs.numcodecs import register_codecs
+    except ImportError as error:
+        raise MissingExtra("a store whose frames imagecodecs compressed", "codecs") from error
+    register_codecs(verbose=False)
+
+
 def is_store(path: Path) -> bool:
     """Whether a folder is a zarr group, whatever it holds."""
     return any((path / name).exists() for name in (".zgroup", "zarr.json"))
@@ -103,10 +138,14 @@ def refuse_existing(path: str | Path, overwrite: bool) -> None:
     Only zarr stores ever may: a mistyped path must not cost the user a folder of something else.
     """
     target = Path(path)
+    if target.is_symlink():
+        raise BadInput(f"{path} is a link; give the place that it leads to, {target.resolve()}")
     if not target.exists():
         return
     if not overwrite:
         raise BadInput(f"{path} exists; choose another path, or --overwrite to replace it")
+    if target.is_dir() and is_zip(target):
+        raise BadInput(f"{path} exists and is a folder, not a zip file; choose another path")
     if target.is_file():
         replaceable = is_zip(target) and zipfile.is_zipfile(target)
     else:
@@ -124,9 +163,15 @@ def remove_store(path: Path) -> None:
 
 
 def partial_folder(path: str | Path) -> Path:
-    """Where a store is built that appears at `path` only when it is complete."""
+    """Where a store is built that appears at `path` only when it is complete, and that the same command takes up."""
     target = Path(path)
     return target.with_name(f"{target.name}.partial")
+
+
+def copy_folder(path: str | Path) -> Path:
+    """Where a store is built that is begun anew after an interruption: nobody's unfinished work is there."""
+    target = Path(path)
+    return target.with_name(f"{target.name}.copying")
 
 
 def create_group(path: Path, zarr_format: int) -> zarr.Group:
@@ -181,10 +226,11 @@ def chunk_keys(array: zarr.Array, index: int | None = None) -> list[str]:
     return [prefix + array.metadata.encode_chunk_key(tuple(int(i) for i in cell)) for cell in cells]
 
 
-def damaged_chunk(array: zarr.Array) -> str | None:
+def damaged_chunk(array: zarr.Array, sparse: bool = False) -> str | None:
     """What is wrong with the first lost or shortened chunk of a local array; None when all are whole.
 
-    Looks at sizes and at Blosc's own header (bytes 12–15: compressed length), so it decodes nothing.
+    sparse: a chunk that is not there is all fill value, as zarr 3 writes them by default, and not lost. Looks at sizes
+    and at Blosc's own header (bytes 12–15: compressed length), so it decodes nothing.
     """
     root = local_root(array)
     if root is None:
@@ -195,6 +241,8 @@ def damaged_chunk(array: zarr.Array) -> str | None:
     for key in chunk_keys(array):
         path = root / key
         if not path.is_file():
+            if sparse:
+                continue
             return f"chunk {key} is missing"
         size = path.stat().st_size
         if size == 0:
@@ -216,11 +264,14 @@ def local_root(node: zarr.Array | zarr.Group) -> Path | None:
 def pack(folder: Path, target: Path) -> None:
     """Move a finished folder store to `target`, over what stands there; packed, uncompressed, for .zip."""
     remove_leftovers(folder)
+    temporary = target.with_name(f".{target.name}.packing")
     if not is_zip(target):
-        remove_store(target)
+        remove_store(temporary)
+        if target.exists():
+            target.rename(temporary)
         folder.rename(target)
+        remove_store(temporary)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             # a fixed date: equal stores make equal files

@@ -33,6 +33,7 @@ from sim2real_aug.data.stores import (
 from sim2real_aug.errors import BadInput
 
 CHUNK_FRAMES = 161  # of the published Push-T store: 4.4 MB of 96x96 uint8 frames
+CHUNK_BYTES = 16 * 2**20  # a chunk of larger frames holds fewer of them: it is decoded to read one
 EPISODE_ENDS_CHUNK = 4096
 
 
@@ -132,12 +133,12 @@ class ReplayBufferWriter:
         Raises BadInput before anything is written when they do not fit the store.
         """
         arrays = {name: np.asarray(value) for name, value in episode.items()}
-        length = self._check(arrays)
-        start, stop = self.n_frames, self.n_frames + length
+        start, stop = self.n_frames, self.n_frames + self._check(arrays)
         for name, value in arrays.items():
             if name not in self._arrays:
-                shape = (0, *value.shape[1:])
-                self._arrays[name] = create_array(self._data, name, shape, value.dtype, self._chunk_frames)
+                shape, fitting = (0, *value.shape[1:]), max(1, CHUNK_BYTES // max(value[0].nbytes, 1))
+                length = min(self._chunk_frames, fitting)
+                self._arrays[name] = create_array(self._data, name, shape, value.dtype, length)
             array = self._arrays[name]
             array.resize((stop, *value.shape[1:]))
             array[start:stop] = value

@@ -222,6 +222,17 @@ def test_frames_of_another_size_keep_it(editor: Editor, tmp_path: Path, size: tu
     assert np.abs(edited[:5].astype(int) - to_frames(resized(alone, size))).max() <= 1
 
 
+@pytest.mark.parametrize(("size", "said"), [((13, 22), "22x13 are edited at 16x16 and enlarged"), ((12, 12), "")])
+def test_edits_of_larger_frames_are_said_to_be_enlarged(
+    editor: Editor, tmp_path: Path, capsys: Any, size: tuple[int, int], said: str
+) -> None:
+    path = write_store(tmp_path / "frames.zarr", size)
+    augment(path, editor, tmp_path / "out.zarr", AugmentSettings(episodes="0:1"))
+    told = capsys.readouterr().err
+    assert said in told
+    assert bool(said) == ("enlarged" in told)
+
+
 def killed(work: Callable[[], Any]) -> None:
     """Run `work` in a process that must die by SIGKILL."""
     process = multiprocessing.get_context("fork").Process(target=work)
@@ -285,6 +296,18 @@ def test_resuming_edits_only_what_is_missing(store: Path, editor: Editor, tmp_pa
     killed(run_and_die)
     summary = augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
     assert summary["frames_edited_now"] == 13
+
+
+def test_what_was_mended_in_the_meantime_is_carried_over_anew(store: Path, editor: Editor, tmp_path: Path) -> None:
+    def run_and_die() -> None:
+        editor.edit = dying(editor.edit, 5)
+        augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+
+    killed(run_and_die)
+    contacts = zarr.open_group(str(store), mode="r+")["data/n_contacts"]
+    contacts[:] = 7
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+    assert (ReplayBuffer.open(tmp_path / "out.zarr").read("n_contacts") == 7).all()
 
 
 def test_unfinished_run_of_other_settings_is_refused(store: Path, editor: Editor, tmp_path: Path) -> None:
@@ -418,6 +441,19 @@ def test_a_photo_whose_edits_fail_is_named(
     assert good not in said
 
 
+def test_when_all_photos_fail_it_is_not_the_photos(
+    store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(editor, "edit", lambda source, photo, noise: source * 0)
+    monkeypatch.setattr(engine, "require_object", lambda *_: None)
+    frames = zarr.open_group(str(store), mode="r+")["data/img"]
+    frames[:] = np.full(frames.shape, 200, np.uint8)
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(seed=1), judge=BrightnessJudge())
+    said = capsys.readouterr().err
+    assert "whatever the photo" in said
+    assert "leave such photos out" not in said
+
+
 @pytest.mark.parametrize(
     ("limits", "passed"),
     [
@@ -498,6 +534,8 @@ def test_bad_inputs_write_nothing(store: Path, editor: Editor, tmp_path: Path) -
         augment(store, editor, store, overwrite=True)
     with pytest.raises(BadInput, match="does not exist"):
         augment(tmp_path / "no.zarr", editor, tmp_path / "out.zarr")
+    with pytest.raises(BadInput, match="no photo folder at no-photos"):
+        augment(store, editor, tmp_path / "out.zarr", photos="no-photos")
     (store / "data/img/2.0.0.0").unlink()
     with pytest.raises(BadInput, match="missing"):
         augment(store, editor, tmp_path / "out.zarr")

@@ -9,6 +9,7 @@ from PIL import Image
 from sim2real_aug.cli.app import run
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.data import images as module
+from sim2real_aug.data.convert import convert
 from sim2real_aug.data.images import images_to_store, read_image
 from sim2real_aug.errors import BadInput
 
@@ -32,6 +33,32 @@ def test_each_folder_is_an_episode_in_the_order_of_its_names(drive: Path, tmp_pa
     assert buffer.episode_ends.tolist() == [3, 5]
     assert buffer.images()[:, 0, 0, 0].tolist() == [10, 20, 30, 40, 50]
     assert buffer.images().shape == (5, 8, 12, 3)
+
+
+def test_numbers_count_as_numbers_and_what_is_hidden_is_left_out(tmp_path: Path):
+    for number in (1, 2, 10):
+        save(tmp_path / "run" / f"{number}.png", number)
+    save(tmp_path / "run" / ".ipynb_checkpoints" / "1-checkpoint.png", 99)
+    images_to_store(tmp_path / "run", tmp_path / "run.zarr")
+    buffer = ReplayBuffer.open(tmp_path / "run.zarr")
+    assert buffer.images()[:, 0, 0, 0].tolist() == [1, 2, 10]
+    assert buffer.attrs["image_files"] == ["1.png", "2.png", "10.png"]
+    assert buffer.n_episodes == 1
+
+
+def test_a_chunk_of_large_images_holds_few_of_them(tmp_path: Path):
+    for number in range(3):
+        save(tmp_path / "phone" / f"{number}.jpg", number, size=(2000, 1500))  # 9 MB decoded
+    images_to_store(tmp_path / "phone", tmp_path / "phone.zarr")
+    assert ReplayBuffer.open(tmp_path / "phone.zarr").image_chunk == 1
+
+
+def test_the_unfinished_work_of_another_command_is_left_alone(drive: Path, tmp_path: Path):
+    begun = [tmp_path / "drive.zarr.partial", tmp_path / "copy.zarr.partial"]
+    for place in (*begun, tmp_path / "drive.zarr"):
+        images_to_store(drive, place)
+    convert(tmp_path / "drive.zarr", tmp_path / "copy.zarr")
+    assert [ReplayBuffer.open(place).n_frames for place in begun] == [5, 5]
 
 
 def test_many_images_become_several_episodes(drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

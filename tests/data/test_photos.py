@@ -222,6 +222,15 @@ def test_bad_corners(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_corners_of_another_size_of_the_photo(tmp_path: Path) -> None:
+    Image.fromarray(quarters(10)).save(tmp_path / "a.png")
+    (tmp_path / "photos.yaml").write_text("corners: [[0, 0], [11, 0], [11, 11], [0, 11]]")  # a tenth outside
+    assert len(load_photos(tmp_path)) == 1
+    (tmp_path / "photos.yaml").write_text("corners: [[0, 0], [20, 0], [20, 20], [0, 20]]")
+    with pytest.raises(BadInput, match=r"a\.png.*outside of it: it has 10x10 pixels"):
+        load_photos(tmp_path)
+
+
 @pytest.mark.parametrize(("white", "where"), [(slice(0, 0), "at all"), (slice(0, 3), "in the part of it")])
 def test_a_mask_without_white_is_refused(tmp_path: Path, white: slice, where: str) -> None:
     """All black, or white only where the central square of a wide photo is cut off."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -63,6 +64,14 @@ def test_missing_store(tmp_path: Path) -> None:
     refused(tmp_path / "no.zarr", "does not exist")
 
 
+def test_datasets_of_another_kind_are_named(tmp_path: Path) -> None:
+    (tmp_path / "demos.hdf5").write_bytes(b"\x89HDF\r\n")
+    refused(tmp_path / "demos.hdf5", "HDF5 is not read", "ReplayBufferWriter")
+    (tmp_path / "pusht/meta").mkdir(parents=True)
+    (tmp_path / "pusht/meta/info.json").write_text("{}")
+    refused(tmp_path / "pusht", "LeRobot's datasets are not read", "ReplayBufferWriter")
+
+
 def test_folder_that_is_no_store(tmp_path: Path) -> None:
     refused(tmp_path, "not a zarr group")
 
@@ -75,6 +84,51 @@ def test_group_without_episodes(tmp_path: Path) -> None:
 def test_lost_chunk(store: Path) -> None:
     (store / "data/img/1.0.0.0").unlink()
     refused(store, "data/img/1.0.0.0", "missing")
+
+
+@pytest.mark.parametrize(("name", "is_read"), [("wrist", True), ("action", False)])
+def test_chunks_that_zarr_leaves_out_are_zero_where_that_can_be(store: Path, name: str, is_read: bool) -> None:
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    values = np.ones((21, 4, 4, 3) if name == "wrist" else (21, 2), np.uint8)
+    values[:8] = 0  # a camera that is dark at first
+    group.create_array(name, data=values, chunks=(8, *values.shape[1:]), fill_value=0, overwrite=True)
+    if is_read:
+        np.testing.assert_array_equal(ReplayBuffer.open(store).read(name), values)
+    else:
+        refused(store, "data/action/0.0 is missing", "write_empty_chunks")
+
+
+def test_frames_that_imagecodecs_compressed(store: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs.numcodecs")
+    group = zarr.open_group(str(store), mode="r+")["data"]
+    frames = group["img"][:]
+    imagecodecs.register_codecs(verbose=False)
+    codec = imagecodecs.Jpeg2k(reversible=True)  # as in diffusion_policy's real-robot stores, but without loss
+    chunks = (1, *frames.shape[1:])
+    group.create_array("img", data=frames, chunks=chunks, compressors=codec, filters=None, overwrite=True)
+    numcodecs.registry.codec_registry.pop(codec.codec_id)  # as in a process that never heard of it
+    np.testing.assert_array_equal(ReplayBuffer.open(store).images(), frames)
+
+
+def test_a_codec_that_nobody_knows(store: Path) -> None:
+    description = store / "data/img/.zarray"
+    description.write_text(description.read_text().replace('"blosc"', '"zebra"'))
+    refused(store, "zebra", "register it with numcodecs")
+
+
+def test_a_damaged_description(store: Path) -> None:
+    description = store / "data/action/.zarray"
+    description.write_text(description.read_text()[:40])
+    refused(store, "data cannot be read")
+
+
+def test_frames_in_any_order_decode_each_chunk_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer, whole = ReplayBuffer.open(store), ReplayBuffer.open(store).images()
+    frames = np.array([20, 3, 3, 9, 0, 15])
+    decoded, read = list[tuple[int, int]](), buffer.read
+    monkeypatch.setattr(buffer, "read", lambda name, *span: decoded.append(span) or read(name, *span))
+    np.testing.assert_array_equal(buffer.images_at(frames), whole[frames])
+    assert decoded == [(0, 4), (9, 16), (20, 21)]
 
 
 def test_truncated_chunk(store: Path) -> None:
@@ -128,10 +182,13 @@ def test_images_of_a_wrong_shape_or_dtype(
     refused(store, word, "uint8 or float in 0..255")
 
 
-def test_images_in_0_to_1(store: Path) -> None:
+@pytest.mark.parametrize("dark", [0, 10])
+def test_images_in_0_to_1(store: Path, dark: int) -> None:
     group = zarr.open_group(str(store), mode="r+")["data"]
     del group["img"]
-    group.create_array("img", data=np.full((21, 8, 8, 3), 0.9, np.float32), chunks=(8, 8, 8, 3))
+    frames = np.full((21, 8, 8, 3), 0.9, np.float32)
+    frames[:dark] = 0
+    group.create_array("img", data=frames, chunks=(8, 8, 8, 3), config={"write_empty_chunks": True})
     refused(store, "0..1", "multiply by 255")
     with pytest.raises(BadInput, match=r"data/img is float32 in 0\.\.1"):
         ReplayBuffer.open(f"file://{store}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,17 @@ def test_overwrite_never_removes_something_else(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="not a zarr store"):
             ReplayBufferWriter.create(path, overwrite=True)
     assert thesis.read_text() == "years of work"
+
+
+def test_a_link_and_a_folder_that_is_called_a_zip_are_refused_at_the_door(store: Path, tmp_path: Path) -> None:
+    convert(store, tmp_path / "old.zarr")
+    (tmp_path / "link.zarr").symlink_to(tmp_path / "old.zarr")
+    with pytest.raises(BadInput, match="is a link; give the place"):
+        convert(store, tmp_path / "link.zarr", overwrite=True)
+    shutil.copytree(store, tmp_path / "copy.zarr.zip")
+    with pytest.raises(BadInput, match="is a folder, not a zip"):
+        convert(store, tmp_path / "copy.zarr.zip", overwrite=True)
+    assert ReplayBuffer.open(tmp_path / "old.zarr").n_frames == 21
 
 
 def test_bad_episode_leaves_the_store_as_it_was(store: Path) -> None:
