@@ -182,13 +182,7 @@ def _prepare(
     buffer.check_range(settings.image_name)
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
-    own = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
-    if isinstance(photos, str | Path):
-        photos = load_photos(photos, editor.image_size, frame_ratio(buffer, settings.image_name))
-    chosen_photos = photos if photos is not None else own
-    if chosen_photos is None or len(chosen_photos) == 0:
-        raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
-    prompts = as_photo_set(chosen_photos)
+    prompts = _photo_set(photos, editor, frame_ratio(buffer, settings.image_name))
     images, masks = photo_tensors(prompts, editor.image_size, editor.device)
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
@@ -205,6 +199,17 @@ def _prepare(
         _Work(buffer, editor, scorer, images, masks, prompts.names, settings, edited, per_edit, geometry, composer),
         record,
     )
+
+
+def _photo_set(photos: PhotoSet | NDArray[np.uint8] | str | Path | None, editor: Any, ratio: float) -> PhotoSet:
+    """`photos`, for frames of width / height `ratio`, or the editor's own."""
+    if photos is None:
+        photos = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
+    elif isinstance(photos, str | Path):
+        photos = load_photos(photos, editor.image_size, ratio)
+    if photos is None or len(photos) == 0:
+        raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
+    return as_photo_set(photos)
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:
