@@ -1,14 +1,16 @@
 """What the parts of the method are worth: the same run with one thing changed, one row of a table each.
 
-    python benchmarks/ablations.py [--domain pathtraced/oak ...] [--seeds 3] [--states 100] [--work DIR]
-        [--only NAME ...] [--unit NAME KEY=VALUE ...] [--json OUT.json] [--markdown PAGE.md] [KEY=VALUE ...]
+    python benchmarks/ablations.py [KEY=VALUE ...] [--domain pathtraced/oak ...] [--seeds 3] [--states 100]
+        [--work DIR] [--only NAME ...] [--unit NAME KEY=VALUE ...] [--json OUT.json] [--markdown PAGE.md]
 
 Every unit trains a specialist for each scene and seed with settings of `train-editor` of its own, some from a base
 editor of its own, and edits the same held-out states; `specialist.py` tells what is measured. All units are measured
-by the same judge, whatever they were trained with. KEY=VALUE are settings for all of them, such as d3po.rounds=20.
-`--unit NAME KEY=VALUE ...` adds a row: another encoder is compared as `--unit DINO judge._target_=my_package.dino`.
-Scenes are those for tuning. Units are kept in --work, and the same command goes on. --markdown writes the table between
-two markers of a page and leaves what else stands there; a page that is not there yet is made.
+by the same judge, whatever they were trained with. KEY=VALUE, before the options, are settings for all of them, such as
+d3po.rounds=20. `--unit NAME KEY=VALUE ...` adds a row: another encoder is compared as
+`--unit DINO judge._target_=my_package.dino`. --only NAME ... measures some of the rows alone, beside those that --unit
+adds. Scenes are those for tuning. Units are kept in --work, which one process at a time may fill, and the same command
+goes on. --markdown writes the table, after each row, between two markers of a page and leaves what else stands there; a
+page that is not there yet is made.
 
 Legend: K seeds, M states.
 """
@@ -19,7 +21,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,7 +64,10 @@ def prompt_from_zero(editor: Editor) -> None:
 
 @torch.no_grad()
 def without_prompt(editor: Editor) -> None:
-    """The visual prompt is seen neither by conv_in nor by the fusion's query; both are frozen and keep it so."""
+    """The visual prompt is seen neither by conv_in nor by the fusion's query; both are frozen and keep it so.
+
+    An editor that composes its prompts goes on changing them, and does it blindly.
+    """
     prompt_from_zero(editor)
     editor.fusion.to_q.weight[:, -editor.vae.config.latent_channels :] = 0
 
@@ -115,9 +120,9 @@ UNITS = (
     *(Unit(f"table kept, lambda {weight}", table_kept(weight)) for weight in (0.0, 0.05, 0.5)),
     Unit("conditioning trained", TRAINED),
     Unit("no fusion", (), without_fusion),
-    Unit("no visual prompt", (), without_prompt),
-    Unit("visual prompt from zero", TRAINED, prompt_from_zero),
-    Unit("visual prompt and fusion from zero", TRAINED, as_widened),
+    Unit("prompt not seen by the network", (), without_prompt),
+    Unit("prompt seen from zero on", TRAINED, prompt_from_zero),
+    Unit("prompt seen and fusion from zero on", TRAINED, as_widened),
     *(Unit(f"group of {size}", group_of(size)) for size in (2, 3, 12)),
     Unit("full training", ("d3po.train=full",)),
     Unit("noise of its own at every step", ("d3po.shared_noise=false",)),
@@ -128,15 +133,14 @@ UNITS = (
 
 def chosen_units(only: list[str] | None, added: list[list[str]] | None) -> list[Unit]:
     """The units named in `only`, all without it, and those that the user adds. Raises BadInput for unknown names."""
-    units = {unit.name: unit for unit in UNITS}
-    for name, *overrides in added or []:
-        if name in units:
-            raise BadInput(f"--unit {name}: there is one of this name already")
-        units[name] = Unit(name, tuple(overrides))
+    known = {unit.name: unit for unit in UNITS}
+    own = {name: Unit(name, tuple(overrides)) for name, *overrides in added or []}
+    if twice := set(own) & set(known):
+        raise BadInput(f"--unit {min(twice)}: there is one of this name already")
     for name in only or []:
-        if name not in units:
-            raise unknown_name("unit", name, units)
-    return [unit for unit in units.values() if only is None or unit.name in only]
+        if name not in known | own:
+            raise unknown_name("unit", name, known | own)
+    return [*(unit for name, unit in known.items() if only is None or name in only), *own.values()]
 
 
 def base_of(work: Path, plan: Plan, unit: Unit) -> tuple[str, ...]:
@@ -171,32 +175,38 @@ def measure_unit(
     return {"figures": stacked, "seconds": float(np.mean(seconds))}
 
 
-def measure(work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds: int) -> dict[str, Any]:
-    """name -> {"minutes", and an estimate of each of COLUMNS} over all domains, seeds and states."""
+def measure(
+    work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each unit's name and row, as it is measured: "minutes", and an estimate of each of COLUMNS over all domains, seeds
+    and states."""
     editor = open_work(work, plan)
     meter = make_meter(plan, editor)
     benches = [prepare_bench(work, plan, domain, editor.image_size) for domain in domains]
     covered = [composed_edits(editor, bench)[1] for bench in benches]
-    rows: dict[str, Any] = {}
     for unit in units:
-        found = {
+        measured = {
             bench.domain: measure_unit(work, plan, meter, bench, pushers, unit, seeds)
             for bench, pushers in zip(benches, covered, strict=True)
         }
-        by_domain: dict[str, Measured] = {name: {unit.name: each["figures"]} for name, each in found.items()}
-        figures = pooled(by_domain)[unit.name]
-        statistics = {
-            **{name: estimate(mean, figures[name]) for name in COLUMNS if name in figures},
-            "pose_median": estimate(quantile(0.5), figures["pose_error"]),
-            "pose_95": estimate(quantile(0.95), figures["pose_error"]),
-        }
-        minutes = np.mean([each["seconds"] for each in found.values()]) / 60
-        rows[unit.name] = {
-            "overrides": list(unit.overrides),
-            "minutes": round(float(minutes), 2),
-            **{name: asdict(found) for name, found in statistics.items()},
-        }
-    return rows
+        yield unit.name, row_of(unit, measured)
+
+
+def row_of(unit: Unit, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """measured: what `measure_unit` gives, by domain."""
+    by_domain: dict[str, Measured] = {domain: {unit.name: each["figures"]} for domain, each in measured.items()}
+    figures = pooled(by_domain)[unit.name]
+    estimates = {
+        **{column: estimate(mean, figures[column]) for column in COLUMNS if column in figures},
+        "pose_median": estimate(quantile(0.5), figures["pose_error"]),
+        "pose_95": estimate(quantile(0.95), figures["pose_error"]),
+    }
+    minutes = np.mean([each["seconds"] for each in measured.values()]) / 60
+    return {
+        "overrides": list(unit.overrides),
+        "minutes": round(float(minutes), 2),
+        **{column: asdict(one) for column, one in estimates.items()},
+    }
 
 
 def markdown(rows: dict[str, Any], command: str) -> str:
@@ -228,10 +238,10 @@ def main() -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings of train-editor, of every unit"
     )
-    parser.add_argument("--domain", action="append", help="scenes; those of the split for tuning")
+    parser.add_argument("--domain", nargs="+", action="extend", help="scenes; those of the split for tuning")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--states", type=int, default=100)
-    parser.add_argument("--only", action="append", metavar="NAME", help="these units")
+    parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", help="these units")
     parser.add_argument(
         "--unit", action="append", nargs="+", metavar=("NAME", "KEY=VALUE"), help="one more unit"
     )
@@ -244,15 +254,17 @@ def main() -> None:
     try:
         before, after = around_table(arguments.markdown)
         units = chosen_units(arguments.only, arguments.unit)
-        rows = measure(arguments.work, plan, domains, units, arguments.seeds)
+        rows: dict[str, Any] = {}
+        for name, row in measure(arguments.work, plan, domains, units, arguments.seeds):
+            rows[name] = row
+            table, text = markdown(rows, f"python {shlex.join(sys.argv)}"), json.dumps(rows, indent=2)
+            for path, content in ((arguments.json, text + "\n"), (arguments.markdown, before + table + after)):
+                if path is not None:
+                    path.write_text(content)
     except BadInput as error:
         parser.error(str(error))
-    table, text = markdown(rows, f"python {shlex.join(sys.argv)}"), json.dumps(rows, indent=2)
     print(table, file=sys.stderr)
     print(text)
-    for path, content in ((arguments.json, text + "\n"), (arguments.markdown, before + table + after)):
-        if path is not None:
-            path.write_text(content)
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def test_the_style_scale_is_the_editors_own() -> None:
 
 def test_units_are_chosen_and_added_by_name() -> None:
     assert chosen_units(None, None) == list(UNITS)
-    added = chosen_units(["default", "DINO"], [["DINO", "judge.path=somewhere"]])
+    added = chosen_units(["default"], [["DINO", "judge.path=somewhere"]])
+    assert added == chosen_units(["default", "DINO"], [["DINO", "judge.path=somewhere"]])
     assert added == [Unit("default"), Unit("DINO", ("judge.path=somewhere",))]
     with pytest.raises(BadInput, match=r"Did you mean 'alpha 0\.5'"):
         chosen_units(["alpha 0.6"], None)
@@ -114,9 +115,9 @@ def test_units_are_chosen_and_added_by_name() -> None:
 def test_two_units_tiny_and_taken_up_again(tmp_path: Path) -> None:
     plan = Plan(photos=1, states=2, episodes=2, overrides=TINY)
     units = [Unit("default"), Unit("no prompt", ("d3po.train_conditioning=false",), prompt_from_zero)]
-    rows = measure(tmp_path, plan, ["randomized/3"], units, seeds=1)
+    rows = dict(measure(tmp_path, plan, ["randomized/3"], units, seeds=1))
     assert list(rows) == ["default", "no prompt"]
     assert rows["default"]["semantic"] != rows["no prompt"]["semantic"]
-    assert measure(tmp_path, plan, ["randomized/3"], units, seeds=1) == rows
+    assert dict(measure(tmp_path, plan, ["randomized/3"], units, seeds=1)) == rows
     table = markdown(rows, "python benchmarks/ablations.py").splitlines()
     assert sum(line.startswith("| no prompt | ") for line in table) == 1
