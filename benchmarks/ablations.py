@@ -178,8 +178,8 @@ def measure_unit(
 def measure(
     work: Path, plan: Plan, domains: list[str], units: list[Unit], seeds: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each unit's name and row, as it is measured: "minutes", and an estimate of each of COLUMNS over all domains, seeds
-    and states."""
+    """Each unit's name and row, as it is measured: "minutes", and an estimate of each of COLUMNS over all domains,
+    seeds and states."""
     editor = open_work(work, plan)
     meter = make_meter(plan, editor)
     benches = [prepare_bench(work, plan, domain, editor.image_size) for domain in domains]

@@ -5,7 +5,8 @@
 
 For each value a `gain` of one scene that differs from the usual one in nothing else (KEY=VALUE change it for all): by
 default the arm `specialist`, seed 0, 100 starts and no proxy. The scene is one that pretraining has not seen and that
-is drawn in milliseconds, for a dozen policies are evaluated. Every value keeps its records; the same command goes on.
+is drawn in milliseconds, for a dozen policies are evaluated. Every value keeps its records; the same command goes on,
+and one process at a time fills --work.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from sim2real_aug.config import as_override, command_config, compose
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.run import run_gain
+from sim2real_aug.report.intervals import difference, estimate
 
 PLAN = ("arms=[specialist]", "seeds=[0]", "proxy=false", "stages.evaluate.settings.episodes=100")
 USUAL = "usual"
@@ -50,6 +54,12 @@ class Mixing:
         config = compose("gain", [*self.typed, *changes])
         return dict(run_gain(config, self.work / name, self.records / name)["arms"])
 
+    def coverage(self, name: str, arm: str) -> NDArray[np.float64]:
+        """Max coverage (K, M) of the arm's K units in M episodes each, of the run `name`."""
+        records = [json.loads(file.read_text()) for file in sorted((self.records / name).glob("*.json"))]
+        episodes = [record["evaluation"]["per_episode"] for record in records if record["arm"] == arm]
+        return np.array([[episode["max_coverage"] for episode in each] for each in episodes])
+
     def usual(self, study: str) -> float:
         """The study's value in the experiment as it is. Raises BadInput where the experiment leaves it open."""
         stage, key, _ = STUDIES[study]
@@ -63,14 +73,18 @@ class Mixing:
         return float(value)
 
     def measure(self, study: str, usual: float) -> Table:
-        """One row a value, the usual one among them: the value and each arm's figures."""
+        """One row a value, the usual one among them: the value, each arm's figures, and its lead over the usual value,
+        paired by units and starts."""
         stage, key, values = STUDIES[study]
-        rows = [{study: usual, "arms": self.arms(USUAL)}]
+        rows: Table = [{study: usual, "arms": self.arms(USUAL)}]
         # only policies differ in what they mix: the edits are the usual ones
         shared = [as_override("materials", str(self.work / USUAL))] if study == "share" else []
         for value in values:
             changed = "++" + as_override(f"stages.{stage}.settings.{key}", value)
-            rows.append({study: value, "arms": self.arms(f"{study}-{value:g}", changed, *shared)})
+            name = f"{study}-{value:g}"
+            arms = self.arms(name, changed, *shared)
+            leads = {arm: estimate(difference, self.coverage(name, arm), self.coverage(USUAL, arm)) for arm in arms}
+            rows.append({study: value, "arms": arms, "lead": {arm: lead.as_json() for arm, lead in leads.items()}})
         return sorted(rows, key=itemgetter(study))
 
 

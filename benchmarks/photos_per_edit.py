@@ -4,9 +4,9 @@
 
 The base editor edits flat frames after photos of each development scene, with each `photos_per_edit`, and the edits
 are compared with the scene's own render of the same state: root mean square error (pixels 0..1) and the judge's
-distance in all regions and in the block, error of the block's pose. Differences from one photo are paired, frame by
-frame. What averaging does to an editor that was trained with one photo is measured; to have it learn from several,
-train it so.
+distance in all regions and in the block, error of the block's pose where a prompt's pusher leaves half of it in view.
+Differences from one photo are paired, frame by frame. What averaging does to an editor that was trained with one photo
+is measured; to have it learn from several, train it so.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edit_metrics import against_real, pose_errors
+from edit_metrics import against_real, block_shown, pose_errors
 from paired_frames import domains_of
-from specialist_runs import Bench, Plan, edited, prepare_bench
+from specialist import composed_edits
+from specialist_runs import Bench, Plan, edited, open_work, prepare_bench
 
 from sim2real_aug.data.regions import REGIONS
-from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
+from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.report.intervals import Values, estimate, mean
@@ -36,9 +37,10 @@ def measure(editor: Editor, judge: Judge, bench: Bench, photos_per_edit: int) ->
     """FIGURES of each frame, (M,)."""
     editor.edit_settings = replace(editor.edit_settings, photos_per_edit=photos_per_edit)
     edits = edited(bench, lambda: editor, f"base-{photos_per_edit}-photos", seed=0)
+    shown = block_shown(bench.frames, composed_edits(editor, bench)[1])
     figures = {
         **against_real(judge, bench.frames, edits, REGIONS),
-        "pose": pose_errors(judge, edits, bench.frames.states),
+        "pose": pose_errors(judge, edits[shown], bench.frames.states[shown]),
     }
     return {name: figures[name] for name in FIGURES}
 
@@ -71,9 +73,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/photos-per-edit"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    editor, judge = load_editor(), load_judge()
-    plan = Plan(photos=arguments.photos, states=arguments.states)
-    benches = [prepare_bench(arguments.work, plan, domain, editor.image_size) for domain in arguments.domains]
+    plan, judge = Plan(photos=arguments.photos, states=arguments.states), load_judge()
+    try:
+        editor = open_work(arguments.work, plan)
+        benches = [prepare_bench(arguments.work, plan, domain, editor.image_size) for domain in arguments.domains]
+    except BadInput as error:
+        parser.error(str(error))
     figures = {}
     for count in arguments.per_edit:
         of_each = [measure(editor, judge, bench, count) for bench in benches]

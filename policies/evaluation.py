@@ -78,7 +78,8 @@ class EvaluateSettings:
 
     def folder(self, policy_run: Path) -> Path:
         """Where the evaluation of a training run goes when nothing else is said."""
-        return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}"
+        shorter = "" if self.max_steps == EvaluateSettings.max_steps else f"-of-{self.max_steps}"
+        return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}{shorter}"
 
 
 def summarise(episodes: Sequence[Episode], settings: EvaluateSettings) -> dict[str, Any]:
@@ -121,10 +122,10 @@ def evaluate(
     """Run the policy of a training run (or a policy in memory) and return its summary.
 
     out: folder for summary.json, episodes.npz (all states), episodes.png and videos; for a run by default
-    RUN/evaluations/<domain>-<seed>-<n>, for a policy in memory nothing is written. An evaluation that is there
-    already is not run again: what is missing of its picture and videos is drawn from its states (a policy of your own
-    class, which has no weights to tell it by, is run every time). The policy of a run
-    is evaluated in a path-traced domain by several processes, where there is no GPU: the calling script needs the
+    RUN/evaluations/<domain>-<seed>-<n> (-of-<max_steps> where that is not 300), for a policy in memory nothing is
+    written. An evaluation that is there already is not run again: what is missing of its picture and videos is drawn
+    from its states (a policy of your own class, which has no weights to tell it by, is run every time). The policy of a
+    run is evaluated in a path-traced domain by several processes, where there is no GPU: the calling script needs the
     usual `if __name__ == "__main__":`; stopped halfway, it goes on from the groups of episodes that are done.
 
     Raises BadInput for a path that is no policy run, a policy that does not fit Push-T, an unknown domain, and starts

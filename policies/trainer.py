@@ -260,7 +260,7 @@ def train_policy(
         stores[0].check_finite(LANDMARKS)
     with open_dict(config):  # the places alone do not say what was learned from
         config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
-    run = RunFolder.open(out, config, overwrite)
+    run = RunFolder.open(out, config, overwrite, free=("device",))
     finished = run.summary()
     if finished is not None:
         say(f"{run.path} is finished; --overwrite trains again")

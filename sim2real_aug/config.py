@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -62,10 +62,16 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = 
     return config
 
 
-def command_config(command: str, settings: DictConfig, **fixed: object) -> DictConfig:
-    """The configuration of `command` with the keys of `settings`, and `fixed` above them, typed over its defaults."""
-    typed = {**dict(_flat(settings)), **fixed}
-    return compose(command, [as_override(key, value) for key, value in typed.items()])
+def command_config(
+    command: str, settings: DictConfig, fixed: Mapping[str, object] | None = None, config_dir: str | None = None
+) -> DictConfig:
+    """The configuration of `command` with the keys of `settings`, and `fixed` above them, typed over its defaults.
+
+    config_dir: the user's groups, before ours.
+    """
+    typed = {**dict(_flat(settings)), **(fixed or {})}
+    overrides = [as_override(key, value) for key, value in typed.items()]
+    return compose(command, overrides, None if config_dir is None else Path(config_dir))
 
 
 def _flat(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -24,6 +24,7 @@ from sim2real_aug.augment.settings import episode_range
 from sim2real_aug.cli.common import as_json
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer, load_photos
+from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.gain import materials
 from sim2real_aug.gain.arms import ORACLE, SIM_ONLY, SPECIALIST, Unit
 from sim2real_aug.gain.materials import Experiment
@@ -60,8 +61,9 @@ class Demo:
 def run_demo(config: DictConfig, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Run what is left of the demo in the folder `out`; returns the summary that is saved there.
 
-    Raises BadInput for a folder of another demo.
+    Raises BadInput for a folder of another demo, and for an unknown domain.
     """
+    make_renderer(config.real_domain)
     run = RunFolder.open(out, config, overwrite)
     demo = Demo(run, config, Experiment(out, config, seed=config.seed))
     finished = demo.run.summary()

@@ -70,8 +70,8 @@ def train_editor(
     """Train a specialist as `configs/train_editor.yaml` says; returns the summary that is saved with the run.
 
     dataset: a replay buffer; None simulates a small one. photos: a folder; None takes the editor's own.
-    The same call continues an interrupted run, with another d3po.batch_size too. Raises BadInput before anything is
-    written or removed, Fault where the memory ends.
+    The same call continues an interrupted run, with another d3po.batch_size or device too. Raises BadInput before
+    anything is written or removed, Fault where the memory ends.
     """
     settings = settings_from(D3POSettings, config.d3po)
     device = join_processes(config.device)
@@ -98,7 +98,7 @@ def train_editor(
     }
     with main_first():
         saved = with_inputs(config, dataset, photos, hashes)
-        run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE,))
+        run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE, "device"))
         finished = run.summary()
         if finished is not None:
             say(f"{run.path} is finished; --overwrite starts again")

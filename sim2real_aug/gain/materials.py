@@ -21,7 +21,7 @@ from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
-from sim2real_aug.config import command_config, settings
+from sim2real_aug.config import command_config, make, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter, load_photos
 from sim2real_aug.data.replay_buffer import ATTRIBUTE
@@ -52,10 +52,20 @@ class Experiment:
     made: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def stage(self, name: str, command: str, **fixed: object) -> DictConfig:
-        """The configuration of `command` as stage `name` has it; composed once, as many units ask for the same."""
+        """The configuration of `command` as stage `name` has it; composed once, as many units ask for the same.
+
+        fixed: what the experiment decides. Raises BadInput where the stage's settings say otherwise.
+        """
         key = ("stage", name, *fixed.items())
         if key not in self.made:
-            self.made[key] = command_config(command, self.config.stages[name].settings, **fixed)
+            chosen = self.config.stages[name].settings
+            for setting, value in fixed.items():
+                if (typed := OmegaConf.select(chosen, setting)) not in (None, value):
+                    raise BadInput(
+                        f"stages.{name}.settings.{setting} is the experiment's to decide, here {value}; got {typed}: "
+                        "leave it out"
+                    )
+            self.made[key] = command_config(command, chosen, fixed, self.config.get("config_dir"))
         return cast(DictConfig, self.made[key].copy())
 
     def drawn(self, domain: str) -> dict[str, object]:
@@ -227,7 +237,7 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
         editor: Any = untrained_editor(kind, prompts.images, device)
     else:
         trained = specialist(experiment, scene, seed) if kind == SPECIALIST else None
-        editor = cut_editor(experiment, scene, seed) if kind == CUT else load_editor(trained).to(device)
+        editor = cut_editor(experiment, scene, seed) if kind == CUT else _trained_editor(experiment, trained).to(device)
         prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
     if place.exists():  # complete: it appears only when it is
@@ -237,6 +247,15 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
         return place
     augment(simulated(experiment), editor, place, chosen, photos=prompts, judge=asked)
     return place
+
+
+def _trained_editor(experiment: Experiment, run: Path | None) -> Any:
+    """The specialist of a run; without one the editor that specialists start from."""
+    return base_editor(experiment) if run is None else load_editor(run)
+
+
+def base_editor(experiment: Experiment) -> Any:
+    return make(specialization(experiment, experiment.seed).editor)
 
 
 def editing(experiment: Experiment, seed: int) -> DictConfig:

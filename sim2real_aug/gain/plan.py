@@ -13,12 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
-from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.composition import COMPOSITION
 from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.gain.arms import ARMS, BASE, COMPOSED, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
 from sim2real_aug.gain.materials import (
     Experiment,
+    base_editor,
     editing,
     learner,
     photography,
@@ -216,8 +216,8 @@ def _dataset(experiment: Experiment) -> str | None:
 
 @piece
 def _weights(experiment: Experiment) -> dict[str, str]:
-    """The hashes of the weights that ship."""
+    """The hashes of what edits and judges."""
     return {
-        "editor": weights_hash(load_editor(None).components),
+        "editor": weights_hash(base_editor(experiment).components),
         "judge": weights_hash({"judge": load_judge()}),
     }

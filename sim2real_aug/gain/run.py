@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.rendering import make_renderer
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.gain.arms import Unit, units_of
 from sim2real_aug.gain.materials import Experiment, place_of_policy, simulated
 from sim2real_aug.gain.pictures import film, plot
@@ -35,8 +35,36 @@ from sim2real_aug.runs import RunFolder, differing_keys, is_one_of, write_text_a
 
 # which units there are, what is measured of them, where their pieces are, and what their budgets were estimated for
 CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials", "machine")
+STAGES = {"simulate", "redraw", "photos", "train_editor", "train_cut", "augment", "train_policy", "evaluate", "proxy"}
 OF_POLICIES = ("train_policy", "evaluate", "proxy")  # stages that make no material
 FREE = (*UNMEASURED, "stages.*.budget_seconds")  # a run goes on with others: its figures do not hang on them
+
+
+@dataclass(frozen=True)
+class GainSettings:
+    """What `configs/gain.yaml` holds, checked; each field is explained there."""
+
+    scenes: tuple[str, ...]
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    machine: str
+    stages: Any
+    dataset: str | None = None
+    materials: str | None = None
+    proxy: bool = True
+    real_episodes: int = 8
+    cut_frames: int = 2000
+    config_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        wrong = below_least(self, real_episodes=1, cut_frames=2)
+        wrong += [f"{name} must name at least one" for name in ("scenes", "arms", "seeds") if not getattr(self, name)]
+        wrong += [f"seeds must be 0 or more; got {seed}" for seed in self.seeds if seed < 0]
+        for stage in sorted(STAGES):
+            if not isinstance((dict(self.stages or {}).get(stage) or {}).get("settings"), dict):
+                wrong.append(f"stages.{stage}.settings must hold keys of that command, or be {{}}")
+        if wrong:
+            raise BadInput("; ".join(wrong))
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,7 @@ def run_gain(
     """
     records = out / "records" if records is None else records
     choice = choice or Choice()
+    settings(GainSettings, config)
     planned, chosen = list(units_of(config.scenes, config.arms, config.seeds)), _chosen(config, choice)
     for scene in config.scenes:
         make_renderer(scene, config_dir=config.config_dir)
@@ -81,7 +110,11 @@ def run_gain(
     found = {unit: read_record(records, unit, plan) for unit, plan in kept.items()}
     evaluated = [unit for unit, record in found.items() if record is not None]
     left = [unit for unit in chosen if _is_left(found.get(unit), config.proxy)]
-    run = RunFolder.open(out, frozen, overwrite and choice == Choice(), FREE)
+    everything = overwrite and choice == Choice()
+    if everything:
+        _refuse_other_units(out, planned)
+    run = RunFolder.open(out, frozen, everything, FREE)
+    _make_folder(records)
     if left and dataset is None:
         _refuse_known_starts(experiment)
     if overwrite:
@@ -99,6 +132,23 @@ def run_gain(
     if not measured:
         raise BadInput(f"{records} holds no record of this plan")
     return _report(experiment, run, measured, len(planned), {unit.scene for unit in left})
+
+
+def _refuse_other_units(out: Path, planned: Sequence[Unit]) -> None:
+    """Raise BadInput where `out` has records of units that are not planned: making it anew would lose them."""
+    others = {file.name for file in (out / "records").glob("*.json")} - {unit.file_name for unit in planned}
+    if others:
+        raise BadInput(
+            f"{out} holds other units, such as {min(others)}, that --overwrite would remove; say which to measure "
+            "again with --scene, --arm and --seed, or choose another --out"
+        )
+
+
+def _make_folder(records: Path) -> None:
+    try:
+        records.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--records {records} cannot be made a folder: {error}") from error
 
 
 def _is_left(record: Record | None, proxy: bool) -> bool:

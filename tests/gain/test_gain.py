@@ -324,3 +324,46 @@ def test_edits_of_other_photos_are_not_taken_for_these(tmp_path):
     (photos / "001.jpg").write_bytes((photos / "000.jpg").read_bytes())
     with pytest.raises(BadInput, match=r"reinhard-0.zarr was made with another .*photos; remove it"):
         edited(Experiment(tmp_path, config), "reinhard", scene, 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seeds=0", "seeds must be a list; got 0"),
+        ("seeds=[x]", r"seeds\[0\] must be a whole number; got 'x'"),
+        ("seeds=[]", "seeds must name at least one"),
+        ("scenes=randomized/24", "scenes must be a list"),
+        ("cut_frames=0", "cut_frames must be at least 2; got 0"),
+        ("real_episodes=1.5", "real_episodes must be a whole number; got 1.5"),
+        ("stages.evaluate=null", r"stages\.evaluate\.settings must hold keys"),
+        ("~stages.proxy", r"stages\.proxy\.settings must hold keys"),
+        (
+            "++stages.train_policy.settings.policy.training.color_jitter=true",
+            r"settings\.policy\.training\.color_jitter is the experiment's to decide, here False",
+        ),
+        ("++stages.train_editor.settings.editor.path=/nowhere", "/nowhere is neither a folder"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(tmp_path, override, message):
+    config = compose("gain", [*TINY, "arms=[sim_only,base]", override])
+    with pytest.raises(BadInput, match=message):
+        run_gain(config, tmp_path / "gain")
+    assert not (tmp_path / "gain").exists()
+
+
+def test_overwriting_all_spares_units_that_are_not_planned(tmp_path):
+    config = compose("gain", [*TINY, "proxy=false", "arms=[sim_only]"])
+    other = tmp_path / "gain/records/randomized-25-oracle-0.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{}")
+    with pytest.raises(BadInput, match=r"holds other units, such as randomized-25-oracle-0\.json"):
+        run_gain(config, tmp_path / "gain", overwrite=True)
+    assert other.exists()
+
+
+def test_stages_take_the_users_groups(tmp_path):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/mine.yaml").write_text("defaults: [compact, _self_]\ntraining: {steps: 3}\n")
+    chosen = ["stages.train_policy.settings={policy: mine}", f"config_dir={tmp_path}"]
+    experiment = Experiment(tmp_path, compose("gain", chosen))
+    assert experiment.stage("train_policy", "train_policy").policy.training.steps == 3

@@ -160,7 +160,7 @@ def test_a_trained_run_is_evaluated_once_and_drawn(
     train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
     settings = EvaluateSettings(episodes=2, max_steps=10, resamples=50, video_episodes=1, device="cpu")
     summary = evaluate(run, settings)
-    folder = run / "evaluations" / "flat-100000-2"
+    folder = run / "evaluations" / "flat-100000-2-of-10"
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert [episode["seed"] for episode in summary["per_episode"]] == [100000, 100001]
     assert Path(summary["picture"]).read_bytes().startswith(b"\x89PNG")
@@ -213,7 +213,7 @@ def test_pictures_and_videos_are_drawn_later_from_the_states(
     train_policy(tiny_config("policy.training.steps=2"), write_store("sim.zarr"), out=run)
     quick = {"episodes": 2, "max_steps": 5, "resamples": 50, "device": "cpu"}
     first = evaluate(run, EvaluateSettings(**quick, picture_episodes=0))
-    folder = run / "evaluations" / "flat-100000-2"
+    folder = run / "evaluations" / "flat-100000-2-of-5"
     stamp = (folder / "episodes.npz").stat().st_mtime_ns
     assert "picture" not in first
     later = evaluate(run, EvaluateSettings(**{**quick, "device": "auto"}, picture_episodes=1, video_episodes=1))
