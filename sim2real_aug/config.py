@@ -108,6 +108,8 @@ def make(node: Any, **more: object) -> Any:
             cause = cause.__cause__
         if cause is not None:
             raise cause from error
+        if isinstance(error.__cause__, TypeError) and "argument" in str(error.__cause__):
+            raise BadInput(f"_target_ {node.get('_target_')}: {error.__cause__}") from error
         if str(error).startswith("Error locating target"):
             raise BadInput(" ".join(str(error).split("\n")[0].split())) from error
         raise

@@ -94,6 +94,11 @@ class Call:
         assert self.config is not None, "a command without a configuration does not compose one"
         typed = [as_override(key, value) for key, value in options.items() if value is not None]
         config = compose(self.config, [*typed, *self.overrides], self.config_dir)
+        for key in places:
+            if config.get(key) is not None:
+                raise BadInput(
+                    f"'{key}={config[key]}' is no setting: the command sets {key} itself, from its argument or --{key}"
+                )
         if self.config_dir is not None and "config_dir" in config:
             config.config_dir = str(self.config_dir)
         if self.dry_run:

@@ -28,8 +28,9 @@ def advantages(scores: Tensor, epsilon: float = 1e-8) -> Tensor:
     """A = (L - mean) / sqrt(var + epsilon) over the whole batch; same shape, the sign of a distance.
 
     The paper's multi-objective normalisation. The variance is the population's. Inside a pair the mean
-    cancels, so all this does is set the weight of one score against another: a score whose spread is
-    tiny is noise made large, which is why the trainer logs each spread.
+    cancels, so all this does is set the weight of one score against another. Spread from condition to condition
+    counts as well, which ranks no pair: the trainer logs each score's spread (sigma) and the mean of that within
+    groups (group_sigma), by whose share of sigma it pulls.
     """
     return (scores - scores.mean()) / torch.sqrt(scores.var(unbiased=False) + epsilon)
 

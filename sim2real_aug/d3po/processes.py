@@ -1,6 +1,7 @@
-"""One run on several processes (`accelerate launch`): who does what, and how the parts come together.
+"""One run on several processes: who does what, and how the parts come together.
 
-    accelerate launch --num_processes 2 -m sim2real_aug train-editor DATASET.zarr --photos DIR --out RUN
+    accelerate launch --num_processes 2 -m sim2real_aug train-editor DATASET.zarr --photos DIR --out RUN    # GPUs
+    torchrun --nproc_per_node 2 -m sim2real_aug train-editor DATASET.zarr ... device=cpu                    # CPUs
 
 The conditions of a round and the held-out frames are dealt out, the gradients are summed before each optimiser
 step, and the main process alone writes. Every draw names its place, so that a process makes of a condition what
@@ -55,6 +56,10 @@ def main_first() -> Iterator[None]:
 
 def wait_for_all() -> None:
     PartialState().wait_for_everyone()
+
+
+def count_processes() -> int:
+    return int(PartialState().num_processes)
 
 
 def require_work(**counts: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from sim2real_aug.errors import BadInput
 
@@ -21,7 +22,9 @@ COUNTS = (
     "sample_grid_every",
     "guard_patience",
 )
-POSITIVE = ("beta", "learning_rate", "max_grad_norm", "max_kl", "adam_epsilon")
+POSITIVE = ("beta", "learning_rate", "max_grad_norm", "max_kl", "adam_epsilon", "lora_alpha")
+SCALES = ("image_guidance_scale", "style_guidance_scale", "guidance_scale")
+NOT_NEGATIVE = ("alpha", "lambda_outside", "weight_decay", "guard_tolerance")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class D3POSettings:
         """(broken, message) of each rule."""
         rules = [(getattr(self, n) < 1, f"{n} must be at least 1; got {getattr(self, n)}") for n in COUNTS]
         group, steps = self.trajectories_per_condition, self.num_inference_steps
-        rules += [(getattr(self, n) <= 0, f"{n} must be positive; got {getattr(self, n)}") for n in POSITIVE]
+        rules += [(not getattr(self, n) > 0, f"{n} must be positive; got {getattr(self, n)}") for n in POSITIVE]
+        rules += [(not getattr(self, n) >= 0, f"{n} must be at least 0; got {getattr(self, n)}") for n in NOT_NEGATIVE]
+        rules += [(not isfinite(getattr(self, n) or 0), f"{n} must be finite; got {getattr(self, n)}") for n in SCALES]
         return [
             *rules,
             (group < 2, f"trajectories_per_condition must be at least 2 to make a pair; got {group}"),
@@ -97,7 +102,10 @@ class D3POSettings:
             (not 0 <= self.ema_decay < 1, f"ema_decay must be at least 0 and below 1; got {self.ema_decay}"),
             (not 0 < self.eta <= 1, f"eta must be above 0 (0 has no density) and at most 1; got {self.eta}"),
             (self.train not in ("lora", "full"), f"train must be 'lora' or 'full'; got '{self.train}'"),
-            (self.guard_tolerance < 0, f"guard_tolerance must not be negative; got {self.guard_tolerance}"),
+            (
+                not all(0 <= beta < 1 for beta in self.adam_betas),
+                f"adam_betas must be at least 0 and below 1; got {list(self.adam_betas)}",
+            ),
             (self.keep not in ("best", "last"), f"keep must be 'best' or 'last'; got '{self.keep}'"),
             (
                 self.photos_per_edit is not None and self.photos_per_edit < 0,

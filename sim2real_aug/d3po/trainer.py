@@ -32,6 +32,7 @@ from sim2real_aug.d3po.learner import Learner, averaged, make_learner
 from sim2real_aug.d3po.preferences import rank_pairs, total_score
 from sim2real_aug.d3po.processes import (
     collect,
+    count_processes,
     is_main,
     join_processes,
     main_first,
@@ -47,8 +48,16 @@ from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
 from sim2real_aug.devices import memory_advice
-from sim2real_aug.editor.adapter import LoraSettings, add_lora, load_adapter_state, merge_adapter, train_whole
+from sim2real_aug.editor.adapter import (
+    LoraSettings,
+    add_lora,
+    load_adapter_state,
+    merge_adapter,
+    require_targets,
+    train_whole,
+)
 from sim2real_aug.editor.composition import composition_of
+from sim2real_aug.editor.ddim import require_stochastic
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import Fault
 from sim2real_aug.judges import open_judge
@@ -96,6 +105,10 @@ def train_editor(
         "dataset_hash": None if store is None else store.content_hash(),
         "photo_hashes": list(photo_set.hashes),
     }
+    if settings.train == "lora":
+        require_targets(editor, lora_of(settings))
+    require_stochastic(editor.scheduler, settings.num_inference_steps, settings.eta)
+    target = None if config.target is None else make(config.target)
     with main_first():
         saved = with_inputs(config, dataset, photos, hashes)
         run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE, "device"))
@@ -106,7 +119,7 @@ def train_editor(
         buffer = simulated_dataset(config.simulate, run.path) if store is None else store
     images = read(buffer) if images is None else images
     scorer = JudgedScores(judge, settings.regions, settings.lambda_outside)
-    targets = held_out_targets(config.target, buffer, images.held_out, editor.image_size)
+    targets = held_out_targets(target, buffer, images.held_out, editor.image_size)
     with memory_advice(BATCH_SIZE, settings.batch_size, least=settings.trajectories_per_condition):
         return train(Task(editor, scorer, images, settings, guard, targets), run)
 
@@ -158,15 +171,19 @@ def prepare(editor: Editor, settings: D3POSettings) -> None:
     if settings.train == "full":
         train_whole(editor)
         return
-    lora = LoraSettings(
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(settings.seed, "adapter"))
+        add_lora(editor, lora_of(settings))
+
+
+def lora_of(settings: D3POSettings) -> LoraSettings:
+    """The adapter that a run trains."""
+    return LoraSettings(
         rank=settings.lora_rank,
         alpha=settings.lora_alpha,
         target_modules=settings.lora_target_modules,
         train_conditioning=settings.train_conditioning,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(settings.seed, "adapter"))
-        add_lora(editor, lora)
 
 
 def start(task: Task, run: RunFolder) -> TrainingState:
@@ -224,6 +241,8 @@ def run_round(task: Task, learner: Learner, number: int) -> dict[str, float]:
         "semantic": semantic.mean().item(),
         "sigma_structural": structural.std(unbiased=False).item(),
         "sigma_semantic": semantic.std(unbiased=False).item(),
+        "group_sigma_structural": structural.std(dim=1, unbiased=False).mean().item(),
+        "group_sigma_semantic": semantic.std(dim=1, unbiased=False).mean().item(),
         "advantage_mean": total.mean().item(),
         "advantage_std": total.std(unbiased=False).item(),
         "pairs": len(rank_pairs(total)),
@@ -254,7 +273,7 @@ def finish(task: Task, state: TrainingState, run: RunFolder) -> dict[str, Any]:
     """Write RUN/editor and the picture of base against specialist."""
     editor, kept = task.editor, state.round
     trained = sum(parameter.numel() for parameter in state.learner.parameters)
-    if task.settings.keep == "best":
+    if task.settings.keep == "best" or is_hacked(state.choice, task.settings):
         kept = state.choice.round
         load_adapter_state(editor, state.best_adapter)
     elif state.learner.ema is not None:
@@ -277,6 +296,7 @@ def finish(task: Task, state: TrainingState, run: RunFolder) -> dict[str, Any]:
         "kept_round": kept,
         "stopped": HACKED if is_hacked(state.choice, task.settings) else None,
         "trained_parameters": trained,
+        "processes": count_processes(),
         "base_structural": state.base.scores.structural.mean().item(),
         "base_semantic": state.base.scores.semantic.mean().item(),
         **held_out_metrics(task, held, state.base),

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from omegaconf import DictConfig
 
 from sim2real_aug.augment.provenance import judge_hash
-from sim2real_aug.config import make
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.replay_buffer import ReplayBuffer
@@ -32,7 +31,7 @@ def open_guard(
     """The scores of the judge that `config.guard` makes, by the same formulas; None without one.
 
     judge: what `config.judge` made, which is trained against. Raises BadInput where the guard is the same one, by
-    its configuration or by its weights.
+    its configuration or by its weights, and where it does not know a region.
     """
     node = config.get("guard")
     if node is None:
@@ -43,17 +42,15 @@ def open_guard(
         raise BadInput(
             "the guard is the judge that is trained against; give another one, such as guard.path=DIR"
         )
+    for region in settings.regions:
+        guard.segment(torch.zeros(1, 3, 64, 64, device=device), region)
     return JudgedScores(guard, settings.regions, settings.lambda_outside)
 
 
 def held_out_targets(
-    node: DictConfig | None, buffer: ReplayBuffer, frames: NDArray[np.int64], size: int
+    renderer: StateRenderer | None, buffer: ReplayBuffer, frames: NDArray[np.int64], size: int
 ) -> NDArray[np.uint8] | None:
-    """How the states of `frames` really look, (M, size, size, 3), drawn by the StateRenderer that `node` makes.
-
-    Raises BadInput for a store without states.
-    """
-    if node is None:
+    """How the states of `frames` really look, (M, size, size, 3). Raises BadInput for a store without states."""
+    if renderer is None:
         return None
-    renderer: StateRenderer = make(node)
     return np.stack([renderer.image(state, size) for state in buffer.take("state", frames)])

@@ -66,11 +66,33 @@ def train_whole(editor: Editor) -> None:
         module.requires_grad_(True)
 
 
+def require_targets(editor: Editor, settings: LoraSettings) -> None:
+    """Raise BadInput for a target that no layer of the UNet is named like, or that is none that LoRA takes."""
+    layers = {name: layer for name, layer in editor.unet.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
+    missing = [target for target in settings.target_modules if not any(_ends(name, target) for name in layers)]
+    if missing or not settings.target_modules:
+        raise BadInput(
+            f"lora_target_modules must be endings of names of the UNet's linear or convolution layers; got "
+            f"{missing or 'none'}, and there are such as {', '.join(sorted({_last(name) for name in layers}))}"
+        )
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _last(name: str) -> str:
+    """`to_q`, but `to_out.0`."""
+    parts = name.split(".")
+    return ".".join(parts[-2:] if parts[-1].isdecimal() else parts[-1:])
+
+
 def add_lora(editor: Editor, settings: LoraSettings) -> None:
     """Freeze the editor and put a new adapter on it, which changes nothing until it is trained.
 
-    Raises BadInput when no layer of the UNet is named like a target.
+    Raises BadInput as `require_targets` does.
     """
+    require_targets(editor, settings)
     _freeze(editor)
     config = LoraConfig(
         r=settings.rank,
@@ -78,10 +100,7 @@ def add_lora(editor: Editor, settings: LoraSettings) -> None:
         init_lora_weights="gaussian",
         target_modules=list(settings.target_modules),
     )
-    try:
-        editor.unet.add_adapter(config, adapter_name=ADAPTER)
-    except ValueError as error:
-        raise BadInput(f"lora_target_modules {list(settings.target_modules)}: {error}") from error
+    editor.unet.add_adapter(config, adapter_name=ADAPTER)
     _keep_reference(editor)
     if settings.train_conditioning:
         for module in _whole_modules(editor).values():

@@ -26,11 +26,18 @@ def sampling_timesteps(scheduler: DDIMScheduler, num_inference_steps: int) -> Te
 
 def _alphas(scheduler: DDIMScheduler, timesteps: Tensor, num_inference_steps: int) -> tuple[Tensor, Tensor]:
     """ā at the timesteps and at the ones before them, shaped to broadcast over latents, in float32."""
-    alphas = scheduler.alphas_cumprod.to(timesteps.device, torch.float32)
+    alphas = _table(scheduler, timesteps.device)
     before = timesteps - scheduler.config.num_train_timesteps // num_inference_steps
-    final = torch.as_tensor(scheduler.final_alpha_cumprod, device=timesteps.device, dtype=torch.float32)
-    previous = torch.where(before >= 0, alphas[before.clamp(min=0)], final)
+    previous = torch.where(before >= 0, alphas[before.clamp(min=0)], float(scheduler.final_alpha_cumprod))
     return alphas[timesteps].reshape(-1, 1, 1, 1), previous.reshape(-1, 1, 1, 1)
+
+
+def _table(scheduler: DDIMScheduler, device: torch.device) -> Tensor:
+    """ā of every timestep, float32. The scheduler keeps it where it was asked for last, as its own `add_noise` does: a
+    copy at every step would wait for the device."""
+    if scheduler.alphas_cumprod.device != device:
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
+    return scheduler.alphas_cumprod.float()
 
 
 def _std(alpha: Tensor, previous: Tensor, eta: float) -> Tensor:
@@ -59,7 +66,7 @@ def velocity_of(scheduler: DDIMScheduler, latents: Tensor, timesteps: Tensor) ->
 
     A network whose output this is added to predicts clean latents less x.
     """
-    alphas = scheduler.alphas_cumprod.to(latents.device, torch.float32)[timesteps].reshape(-1, 1, 1, 1)
+    alphas = _table(scheduler, latents.device)[timesteps].reshape(-1, 1, 1, 1)
     return -(1 - alphas).sqrt() * latents
 
 

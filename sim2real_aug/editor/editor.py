@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
-from sim2real_aug.editor.composition import composer_for
+from sim2real_aug.editor.composition import Composer, composer_for
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps, velocity_of
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
@@ -58,6 +58,14 @@ class EditSettings:
             raise BadInput(f"change must be above 0 and at most 1; got {self.change}")
         if self.photos_per_edit < 0:
             raise BadInput(f"photos_per_edit must be at least 1, or 0 for all photos; got {self.photos_per_edit}")
+
+    def require_change(self, composes: bool) -> None:
+        """Raises BadInput for a share of the change where there is no prompt to change."""
+        if self.change != 1 and not composes:
+            raise BadInput(
+                "an editor that takes photos as they are draws its edits whole: edit_settings.change must be 1; got "
+                f"{self.change}"
+            )
 
     @property
     def scales(self) -> GuidanceScales:
@@ -132,7 +140,7 @@ class Editor(DiffusionPipeline):
                 f"'{scheduler.config.prediction_type}'"
             )
         chosen = EditSettings(**(edit_settings or {}))
-        require_change(chosen, composes)
+        chosen.require_change(composes)
         require_fit(vae, text_encoder, unet, fusion)
         vae.to(memory_format=torch.channels_last)  # two thirds of the time on a CPU; slower for the UNet
         self.register_modules(
@@ -144,6 +152,7 @@ class Editor(DiffusionPipeline):
             scheduler=scheduler,
         )
         self.register_to_config(edit_settings=asdict(chosen), composes=composes)
+        self._kept: tuple[tuple[Tensor, Tensor], Composer | None] | None = None
 
     @property
     def composes(self) -> bool:
@@ -171,7 +180,7 @@ class Editor(DiffusionPipeline):
 
     @edit_settings.setter
     def edit_settings(self, settings: EditSettings) -> None:
-        require_change(settings, self.composes)
+        settings.require_change(self.composes)
         self.register_to_config(edit_settings=asdict(settings))
 
     @property
@@ -320,12 +329,20 @@ class Editor(DiffusionPipeline):
         prompts, masks = photo_tensors(as_photo_set(photos), size, self.device)
         numbers = torch.from_numpy(chosen).to(self.device)
         source = resized(to_images(frames, self.device), size)
-        composer = composer_for(self, prompts, masks)
+        composer = self._composer(prompts, masks)
         style = prompts[numbers] if composer is None else composer(numbers, source).images
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
         edits = self.edit(source, style, noise, instruction)
         return to_frames(resized(edits, frames.shape[1:3]))
+
+    def _composer(self, photos: Tensor, masks: Tensor) -> Composer | None:
+        """`composer_for`, which takes as long as editing a frame: kept for the next call with the same photos."""
+        before, composer = self._kept or ((), None)
+        if not before or before[0].device != photos.device or not all(map(torch.equal, before, (photos, masks))):
+            composer = composer_for(self, photos, masks)
+        self._kept = (photos, masks), composer
+        return composer
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Save in diffusers' layout, the editor's photos and their masks beside it in photos/."""
@@ -355,15 +372,6 @@ class Editor(DiffusionPipeline):
         for module in (editor.vae, editor.text_encoder, editor.unet, editor.fusion):
             module.requires_grad_(False).eval()
         return editor
-
-
-def require_change(settings: EditSettings, composes: bool) -> None:
-    """Raises BadInput for a share of the change where there is no prompt to change."""
-    if settings.change != 1 and not composes:
-        raise BadInput(
-            "an editor that takes photos as they are draws its edits whole: edit_settings.change must be 1; got "
-            f"{settings.change}"
-        )
 
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

@@ -23,6 +23,7 @@ from hydra.utils import get_method
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.progress import progress
 from sim2real_aug.runs import save_atomically
 from sim2real_aug.seeding import derive_seed, numpy_generator
@@ -71,6 +72,13 @@ class FrameSettings:
     image_size: int
     renderer: str
     seed: int
+
+    def __post_init__(self) -> None:
+        wrong = below_least(self, groups=1, states_per_group=2)
+        if self.image_size < 8 or self.image_size % 8:
+            wrong.append(f"image_size must be a multiple of 8, which the judge reads; got {self.image_size}")
+        if wrong:
+            raise BadInput("; ".join(wrong))
 
 
 def sample_states(rng: np.random.Generator, count: int) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from sim2real_aug.devices import autocast
-from sim2real_aug.errors import Fault
+from sim2real_aug.errors import BadInput, Fault, below_least
 from sim2real_aug.progress import progress
 from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import numpy_generator, torch_generator
@@ -38,6 +38,16 @@ class FitSettings:
     ema_decay: float = 0.999
     checkpoint_every: int = 500
     log_every: int = 50
+
+    def __post_init__(self) -> None:
+        least = {"batch_size": 1, "checkpoint_every": 1, "log_every": 1}
+        wrong = below_least(self, steps=0, warmup_steps=0, weight_decay=0, **least)
+        if not self.learning_rate > 0:
+            wrong.append(f"learning_rate must be positive; got {self.learning_rate}")
+        if not 0 <= self.ema_decay < 1:
+            wrong.append(f"ema_decay must be at least 0 and below 1; got {self.ema_decay}")
+        if wrong:
+            raise BadInput("; ".join(wrong))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import Editor, EditSettings, require_change, to_images
+from sim2real_aug.editor.editor import Editor, EditSettings, to_images
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.compact import CompactJudge, load_compact_judge
 from sim2real_aug.pretrain.autoencoder import (
@@ -103,14 +103,26 @@ def check(config: DictConfig) -> tuple[torch.device, Start | None]:
     start = read_start(config)
     kept = None if config.editor.fit.steps > 0 or start is None else start.editor
     composes = config.editor.composes if kept is None else kept.composes
-    require_change(settings(EditSettings, config.editor.edit_settings, "editor.edit_settings"), composes)
+    settings(EditSettings, config.editor.edit_settings, "editor.edit_settings").require_change(composes)
+    stride = 2 ** (len(config.autoencoder.block_out_channels) - 1)
+    size = config.editor.architecture.latent_size * stride if start is None else start.editor.image_size
+    if frame_settings(config).image_size != size:
+        raise BadInput(
+            f"frames.image_size must be {size}, the editor's (editor.architecture.latent_size times 2 for each halving "
+            f"by the autoencoder); got {config.frames.image_size}"
+        )
+    if config.held_out.photos < 1:
+        raise BadInput(f"held_out.photos must be at least 1; got {config.held_out.photos}")
     return resolve_device(config.device), start
 
 
-def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:
+def frame_settings(config: DictConfig) -> FrameSettings:
     keys = ("groups", "states_per_group", "image_size", "renderer")
-    frame_settings = FrameSettings(**{key: config.frames[key] for key in keys}, seed=config.seed)
-    return build_frames(frame_settings, Path(config.cache) if config.cache else run.path / "cache")
+    return settings(FrameSettings, {**{key: config.frames[key] for key in keys}, "seed": config.seed}, "frames")
+
+
+def read_frames(config: DictConfig, run: RunFolder) -> FrameGroups:
+    return build_frames(frame_settings(config), Path(config.cache) if config.cache else run.path / "cache")
 
 
 def read_start(config: DictConfig) -> Start | None:

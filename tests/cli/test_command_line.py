@@ -63,6 +63,7 @@ def test_version(cli):
         (["evaluate", "run", "episods=3"], "unknown configuration key 'episods'. Did you mean 'episodes'?"),
         (["evaluate", "run", "seed=[1"], "override 'seed=[1'"),
         (["evaluate", "run", "--config-dir", "nowhere"], "--config-dir nowhere is not a folder"),
+        (["train-editor", "photos=my-photos"], "'photos=my-photos' is no setting"),
         (["train-policy", "d.zarr", "policy=compct"], "unknown policy 'compct'. Did you mean 'compact'?"),
     ],
 )

@@ -1,5 +1,8 @@
 """Contradictory settings are refused where they are made, all in one message."""
 
+import math
+from typing import Any
+
 import pytest
 
 from sim2real_aug.config import compose, settings
@@ -20,6 +23,15 @@ def test_every_mistake_is_named_at_once() -> None:
     for name in ("rounds", "train_timesteps", "clip_ratio", "eta", "keep"):
         assert name in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"adam_betas": (0.9, 1.5)}, {"weight_decay": -1}, {"alpha": -1}, {"lora_alpha": 0}, {"guidance_scale": math.nan}],
+)
+def test_what_would_train_nothing_or_the_wrong_way_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=next(iter(wrong))):
+        D3POSettings(**wrong)
 
 
 def test_minibatches_hold_whole_groups() -> None:

@@ -103,6 +103,24 @@ def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: P
     assert (run / "summary.json").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"d3po": {"lora_target_modules": ["to_q", "nosuch"]}}, r"lora_target_modules .* got \['nosuch'\].* to_out\.0"),
+        ({"d3po": {"lora_target_modules": []}}, "lora_target_modules .* got none"),
+        ({"d3po": {"num_inference_steps": 2000}}, r"num_inference_steps must lie in 1\.\.1000"),
+        ({"target": {"_target_": "sim2real_aug.envs.make_renderer", "domain": "nosuch"}}, "unknown domain 'nosuch'"),
+        ({"target": {"_target_": "sim2real_aug.envs.make_renderer", "domainn": "flat"}}, "argument 'domainn'"),
+    ],
+)
+def test_what_the_run_would_fail_at_later_is_refused_before_it_begins(
+    config: DictConfig, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        train_editor(DictConfig(OmegaConf.merge(config, changed)), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_store_that_cannot_be_used_leaves_the_run_that_was_to_be_replaced(
     config: DictConfig, tmp_path: Path, photos: Path
 ) -> None:

@@ -26,6 +26,7 @@ from sim2real_aug.runs import RunFolder
 MakeTask = Callable[..., Task]
 METRICS = {
     *("step", "structural", "semantic", "sigma_structural", "sigma_semantic"),
+    *("group_sigma_structural", "group_sigma_semantic"),
     *("advantage_mean", "advantage_std", "pairs", "loss", "margin", "approx_kl", "implicit_accuracy"),
     *("clamped_share", "grad_norm", "held_out_structural", "held_out_semantic"),
     *("held_out_total", "held_out_win_rate"),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from sim2real_aug.config import compose
 from sim2real_aug.d3po.settings import D3POSettings
@@ -43,8 +42,7 @@ def test_targets_are_the_renders_of_the_held_out_states(tmp_path: Path) -> None:
     with ReplayBufferWriter.create(tmp_path / "store.zarr") as writer:
         writer.append_episode({"img": np.zeros((3, 32, 32, 3), np.uint8), "state": states})
     buffer = ReplayBuffer.open(tmp_path / "store.zarr")
-    node = OmegaConf.create({"_target_": "sim2real_aug.envs.make_renderer", "domain": "flat"})
-    targets = held_out_targets(node, buffer, np.array([2, 0]), 32)
+    targets = held_out_targets(make_renderer("flat"), buffer, np.array([2, 0]), 32)
     assert targets is not None
     expected = [make_renderer("flat").image(states[index], 32) for index in (2, 0)]
     np.testing.assert_array_equal(targets, np.stack(expected))
@@ -54,6 +52,5 @@ def test_targets_are_the_renders_of_the_held_out_states(tmp_path: Path) -> None:
 def test_a_target_without_states_is_refused(tmp_path: Path) -> None:
     with ReplayBufferWriter.create(tmp_path / "store.zarr") as writer:
         writer.append_episode({"img": np.zeros((3, 32, 32, 3), np.uint8)})
-    node = OmegaConf.create({"_target_": "sim2real_aug.envs.make_renderer", "domain": "flat"})
     with pytest.raises(BadInput, match="state"):
-        held_out_targets(node, ReplayBuffer.open(tmp_path / "store.zarr"), np.array([0]), 32)
+        held_out_targets(make_renderer("flat"), ReplayBuffer.open(tmp_path / "store.zarr"), np.array([0]), 32)

@@ -163,7 +163,14 @@ def test_latents_that_were_cut_short_are_made_again(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
-@pytest.mark.parametrize("wrong", ["recipe=gpu", "editor.fit.steps=many", "initial_weights=nowhere"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("recipe=gpu", "initial_weights=nowhere", "editor.fit.steps=many", "editor.fit.batch_size=0"),
+        *("judge.fit.checkpoint_every=0", "editor.fit.learning_rate=-1", "frames.groups=0", "held_out.photos=0"),
+        *("frames.image_size=128", "frames.image_size=98"),
+    ],
+)
 def test_bad_input_removes_nothing(tmp_path: Path, wrong: str) -> None:
     run = RunFolder.open(tmp_path, compose("pretrain"))
     run.checkpoint("editor.pt").write_bytes(b"hours of work")
