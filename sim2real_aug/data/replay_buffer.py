@@ -136,7 +136,7 @@ class ReplayBuffer:
             return
         step = time_chunk(array)
         brightest = (self.read(name, start, start + step).max() for start in range(0, self.n_frames, step))
-        if next((value for value in brightest if value != 0), 0) <= 1:
+        if next((value for value in brightest if value != 0), 255) <= 1:
             raise BadInput(
                 f"{self.path}: data/{name} is {array.dtype} in 0..1; frames must be uint8, or float in "
                 "0..255 (multiply by 255)"

@@ -194,6 +194,12 @@ def test_images_in_0_to_1(store: Path, dark: int) -> None:
         ReplayBuffer.open(f"file://{store}")
 
 
+def test_frames_that_are_all_black_are_frames(store: Path) -> None:
+    frames = np.zeros((21, 8, 8, 3), np.float32)
+    zarr.open_group(str(store), mode="r+")["data"].create_array("wrist", data=frames, chunks=(8, 8, 8, 3))
+    assert not ReplayBuffer.open(store).images(name="wrist").any()
+
+
 @pytest.mark.parametrize("prefix", ["", "file://"])
 def test_another_camera_in_0_to_1_is_refused_when_it_is_read(store: Path, prefix: str) -> None:
     frames = np.full((21, 8, 8, 3), 0.9, np.float32)
