@@ -62,10 +62,8 @@ class EditSettings:
     def require_change(self, composes: bool) -> None:
         """Raises BadInput for a share of the change where there is no prompt to change."""
         if self.change != 1 and not composes:
-            raise BadInput(
-                "an editor that takes photos as they are draws its edits whole: edit_settings.change must be 1; got "
-                f"{self.change}"
-            )
+            told = "an editor that takes photos as they are draws its edits whole"
+            raise BadInput(f"{told}: edit_settings.change must be 1; got {self.change}")
 
     @property
     def scales(self) -> GuidanceScales:
