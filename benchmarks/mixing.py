@@ -19,15 +19,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from sim2real_aug.config import as_override, command_config, compose
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.run import run_gain
-from sim2real_aug.report.intervals import difference, estimate
+from sim2real_aug.gain.table import values_of
+from sim2real_aug.report.intervals import Values, difference, estimate
 
 PLAN = ("arms=[specialist]", "seeds=[0]", "proxy=false", "stages.evaluate.settings.episodes=100")
 USUAL = "usual"
@@ -54,11 +53,10 @@ class Mixing:
         config = compose("gain", [*self.typed, *changes])
         return dict(run_gain(config, self.work / name, self.records / name)["arms"])
 
-    def coverage(self, name: str, arm: str) -> NDArray[np.float64]:
+    def coverage(self, name: str, arm: str) -> Values:
         """Max coverage (K, M) of the arm's K units in M episodes each, of the run `name`."""
         records = [json.loads(file.read_text()) for file in sorted((self.records / name).glob("*.json"))]
-        episodes = [record["evaluation"]["per_episode"] for record in records if record["arm"] == arm]
-        return np.array([[episode["max_coverage"] for episode in each] for each in episodes])
+        return values_of([record for record in records if record["arm"] == arm], "max_coverage")
 
     def usual(self, study: str) -> float:
         """The study's value in the experiment as it is. Raises BadInput where the experiment leaves it open."""

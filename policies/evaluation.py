@@ -78,8 +78,8 @@ class EvaluateSettings:
 
     def folder(self, policy_run: Path) -> Path:
         """Where the evaluation of a training run goes when nothing else is said."""
-        shorter = "" if self.max_steps == EvaluateSettings.max_steps else f"-of-{self.max_steps}"
-        return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}{shorter}"
+        limit = "" if self.max_steps == EvaluateSettings.max_steps else f"-of-{self.max_steps}"
+        return policy_run / "evaluations" / f"{self.domain.replace('/', '-')}-{self.seed}-{self.episodes}{limit}"
 
 
 def summarise(episodes: Sequence[Episode], settings: EvaluateSettings) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Call:
         typed = [as_override(key, value) for key, value in options.items() if value is not None]
         config = compose(self.config, [*typed, *self.overrides], self.config_dir)
         for key in places:
-            if isinstance(config.get(key), str):
+            if isinstance(config.get(key), str):  # benchmark has a number of that name, too
                 raise BadInput(
                     f"'{key}={config[key]}' is no setting: the command sets {key} itself, from its argument or --{key}"
                 )

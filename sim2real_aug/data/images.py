@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.photos import MASK_SUFFIX, SUFFIXES, read_photo
+from sim2real_aug.data.photos import SUFFIXES, is_photo, read_photo
 from sim2real_aug.data.stores import copy_folder, pack, refuse_existing
 from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.errors import BadInput, unknown_name
@@ -37,22 +37,21 @@ def find_images(folder: Path) -> list[Path]:
 
     Raises BadInput where there are none.
     """
-    found = {
-        file.relative_to(folder): file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not file.name.endswith(MASK_SUFFIX)
-    }
-    places = sorted((place for place in found if not any(part[0] == "." for part in place.parts)), key=_in_order)
-    if not places:
+    files = [file for file in folder.rglob("*") if is_photo(file) and not _is_in_hidden(file.relative_to(folder))]
+    if not files:
         raise BadInput(f"{folder} holds neither a store nor images ({', '.join(SUFFIXES)})")
-    return [found[place] for place in places]
+    return sorted(files, key=_in_order)
 
 
-def _in_order(place: Path) -> tuple[Any, ...]:
+def _is_in_hidden(place: Path) -> bool:
+    return any(folder.name.startswith(".") for folder in place.parents)
+
+
+def _in_order(file: Path) -> tuple[Any, ...]:
     """Sorts by folder, then by name, and numbers in them as numbers: 2.png before 10.png."""
-    parts = [place.parent.as_posix(), place.name]
+    parts = [file.parent.as_posix(), file.name]
     numbers = [[int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", part)] for part in parts]
-    return *numbers, place
+    return *numbers, file
 
 
 def check_reading(shorter: int | None, bayer: str | None) -> None:

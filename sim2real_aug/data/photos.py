@@ -132,7 +132,7 @@ def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> Photo
         raise BadInput(f"photo size must be at least 1 pixel; got {size}")
     if not root.is_dir():
         raise BadInput(f"no photo folder at {root}; give a folder of {', '.join(SUFFIXES)} files")
-    files = sorted(f for f in root.iterdir() if _is_photo(f))
+    files = sorted(f for f in root.iterdir() if is_photo(f))
     if not files:
         raise BadInput(f"{root} holds no photos; put {', '.join(SUFFIXES)} files directly into it")
     corners = _read_corners(root / "photos.yaml", [file.name for file in files])
@@ -248,7 +248,8 @@ def _require_inside(file: Path, photo: NDArray[np.uint8], corners: Corners) -> N
         )
 
 
-def _is_photo(file: Path) -> bool:
+def is_photo(file: Path) -> bool:
+    """Whether a file is an image by its name, and neither a mask nor hidden."""
     name = file.name.lower()
     return (
         file.is_file()

@@ -195,7 +195,7 @@ class ReplayBuffer:
                 )
         if "img" in self._arrays:
             self._check_images()
-        for name in {*self.image_names, *NEVER_ALL_ZERO} & set(self._arrays):
+        for name in sorted({*self.image_names, *NEVER_ALL_ZERO} & set(self._arrays)):
             if damage := damaged_chunk(self._arrays[name], sparse=name not in NEVER_ALL_ZERO):
                 raise BadInput(
                     f"{self.path}: {damage}; copy or download the store again (where it is all zero, write it with "

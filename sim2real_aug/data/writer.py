@@ -133,18 +133,22 @@ class ReplayBufferWriter:
         Raises BadInput before anything is written when they do not fit the store.
         """
         arrays = {name: np.asarray(value) for name, value in episode.items()}
-        start, stop = self.n_frames, self.n_frames + self._check(arrays)
+        length = self._check(arrays)
+        start, stop = self.n_frames, self.n_frames + length
         for name, value in arrays.items():
             if name not in self._arrays:
-                shape, fitting = (0, *value.shape[1:]), max(1, CHUNK_BYTES // max(value[0].nbytes, 1))
-                length = min(self._chunk_frames, fitting)
-                self._arrays[name] = create_array(self._data, name, shape, value.dtype, length)
+                shape = (0, *value.shape[1:])
+                self._arrays[name] = create_array(self._data, name, shape, value.dtype, self._chunk_of(value))
             array = self._arrays[name]
             array.resize((stop, *value.shape[1:]))
             array[start:stop] = value
         self._ends.resize((self.n_episodes + 1,))
         self._ends[self.n_episodes :] = np.array([stop], dtype=np.int64)
         self.episode_ends.append(stop)
+
+    def _chunk_of(self, rows: NDArray[Any]) -> int:
+        """How many of `rows` (n, ...) a chunk holds."""
+        return min(self._chunk_frames, max(1, CHUNK_BYTES // max(rows[0].nbytes, 1)))
 
     def _check(self, arrays: Mapping[str, NDArray[Any]]) -> int:
         lengths = {name: len(value) if value.ndim else 0 for name, value in arrays.items()}

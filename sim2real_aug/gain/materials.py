@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
@@ -214,7 +215,7 @@ def cut_editor(experiment: Experiment, scene: str, seed: int) -> Any:
     chosen = translation(experiment, seed)
     buffer = ReplayBuffer.open(simulated(experiment))
     rows = np.unique(np.linspace(0, buffer.n_frames - 1, experiment.config.cut_frames).astype(int))
-    frames = np.concatenate([buffer.images(row, row + 1) for row in rows])
+    frames = buffer.images_at(rows)
     photos = load_photos(photographed(experiment, scene), frames.shape[1])
     run = RunFolder.open(place_of(experiment, "cut", scene, seed), OmegaConf.structured(chosen))
     return train_cut(frames, photos.images, chosen, run)
@@ -236,8 +237,7 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
         prompts = load_photos(photos, dataset.array("img").shape[1])
         editor: Any = untrained_editor(kind, prompts.images, device)
     else:
-        trained = specialist(experiment, scene, seed) if kind == SPECIALIST else None
-        editor = cut_editor(experiment, scene, seed) if kind == CUT else _trained_editor(experiment, trained).to(device)
+        editor = _editor(experiment, kind, scene, seed, device)
         prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
     if place.exists():  # complete: it appears only when it is
@@ -249,12 +249,16 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     return place
 
 
-def _trained_editor(experiment: Experiment, run: Path | None) -> Any:
-    """The specialist of a run; without one the editor that specialists start from."""
-    return base_editor(experiment) if run is None else load_editor(run)
+def _editor(experiment: Experiment, kind: str, scene: str, seed: int, device: torch.device) -> Any:
+    """What was trained and edits as `kind`."""
+    if kind == CUT:
+        return cut_editor(experiment, scene, seed)
+    editor = load_editor(specialist(experiment, scene, seed)) if kind == SPECIALIST else base_editor(experiment)
+    return editor.to(device)
 
 
 def base_editor(experiment: Experiment) -> Any:
+    """What specialists start from."""
     return make(specialization(experiment, experiment.seed).editor)
 
 

@@ -60,9 +60,11 @@ class GainSettings:
         wrong = below_least(self, real_episodes=1, cut_frames=2)
         wrong += [f"{name} must name at least one" for name in ("scenes", "arms", "seeds") if not getattr(self, name)]
         wrong += [f"seeds must be 0 or more; got {seed}" for seed in self.seeds if seed < 0]
-        for stage in sorted(STAGES):
-            if not isinstance((dict(self.stages or {}).get(stage) or {}).get("settings"), dict):
-                wrong.append(f"stages.{stage}.settings must hold keys of that command, or be {{}}")
+        stages = self.stages if isinstance(self.stages, dict) else {}
+        for name in sorted(STAGES):
+            stage = stages.get(name)
+            if not (isinstance(stage, dict) and isinstance(stage.get("settings"), dict)):
+                wrong.append(f"stages.{name}.settings must hold keys of that command, or be {{}}")
         if wrong:
             raise BadInput("; ".join(wrong))
 

@@ -73,15 +73,16 @@ def _row(arm: str, by_arm: Mapping[str, list[Record]]) -> Row:
     return Row(
         arm,
         len(own),
-        estimate(mean, _values(own, "max_coverage")),
-        share_estimate(_values(own, "success")),
+        estimate(mean, values_of(own, "max_coverage")),
+        share_estimate(values_of(own, "success")),
         gap,
         lead,
         {name: float(np.mean([proxy[name] for proxy in proxies])) for name in PROXIES if proxies},
     )
 
 
-def _values(records: Iterable[Record], metric: str) -> Values:
+def values_of(records: Iterable[Record], metric: str) -> Values:
+    """A metric of every episode of K records with M episodes each, (K, M)."""
     return np.array([[float(e[metric]) for e in record["evaluation"]["per_episode"]] for record in records])
 
 
@@ -89,7 +90,7 @@ def _shared(by_arm: Mapping[str, list[Record]], arms: Sequence[str]) -> list[Val
     """Coverage (K, M) of each of `arms` in the units (scene and seed) that have all of them; [] for none."""
     found = [{(r["scene"], r["seed"]): r for r in by_arm[arm]} for arm in arms]
     units = sorted(set.intersection(*(set(each) for each in found)))
-    return [_values([each[unit] for unit in units], "max_coverage") for each in found] if units else []
+    return [values_of([each[unit] for unit in units], "max_coverage") for each in found] if units else []
 
 
 def correlation(records: Sequence[Record], proxy: str) -> float | None:
