@@ -18,10 +18,10 @@ from sim2real_aug.d3po.scores import Conditions, JudgedScores, Scores, SourceGeo
 from sim2real_aug.data.geometry import FrameGeometry
 from sim2real_aug.data.regions import REGIONS, region_of
 from sim2real_aug.editor.composition import Seen
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.envs.block_pose import corner_error, read_block_pose
 from sim2real_aug.judges.base import Judge
+from sim2real_aug.pixels import to_images
 
 Frames = NDArray[np.uint8]
 Figures = dict[str, NDArray[np.float64]]  # of each state, (M,)

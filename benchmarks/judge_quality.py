@@ -28,9 +28,9 @@ from paired_frames import Drawn, domains_of, paired_frames
 from torch import Tensor
 
 from sim2real_aug.data.regions import REGIONS
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.seeding import derive_seed, numpy_generator
 

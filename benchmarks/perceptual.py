@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sim2real_aug.editor.editor import to_images
+from sim2real_aug.pixels import to_images
 from sim2real_aug.progress import say
 
 Encoder = Callable[[Tensor], list[Tensor]]  # images -> features of L layers

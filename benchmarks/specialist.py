@@ -60,10 +60,11 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.composition import composer_for
-from sim2real_aug.editor.editor import Editor, to_frames, to_images
+from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
+from sim2real_aug.pixels import to_frames, to_images
 from sim2real_aug.report.pictures import grid
 
 UNEDITED = "unedited"

@@ -9,6 +9,8 @@ Legend: B frames (B, H, W, 3), P photos (P, h, w, 3), uint8 RGB; L long, medium 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.editor.composition import take_apart
-from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
+from sim2real_aug.editor.editor import EditSettings
 from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.pixels import to_frames, to_images
 
 Frames = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-Transfer = Callable[[Frames, Frames], Frames]
 
 LEVELS = 256
 DARKEST = 1.0  # of 255: black has no logarithm
@@ -43,45 +45,64 @@ def from_lab(lab: Floats) -> Frames:
     return np.clip(np.rint(rgb * 255), 0, 255).astype(np.uint8)
 
 
-def reinhard(frames: Frames, photos: Frames) -> Frames:
-    """Colour transfer (Reinhard et al. 2001, equations 10 and 11): (B, H, W, 3), each frame by its own moments.
+@dataclass(frozen=True)
+class Transfer:
+    """A colour transfer. read: what it takes from photos (P, h, w, 3), their look; apply: frames with that look."""
+
+    read: Callable[[Frames], Any]
+    apply: Callable[[Frames, Any], Frames]
+
+    def __call__(self, frames: Frames, photos: Frames) -> Frames:
+        """The frames (B, H, W, 3), each on its own. Raises BadInput for other shapes or types."""
+        for name, images in (("frames", frames), ("photos", photos)):
+            if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
+                raise BadInput(
+                    f"{name} must be (count, height, width, 3) uint8; got {images.shape} {images.dtype}"
+                )
+        return self.apply(frames, self.read(photos))
+
+
+def lab_moments(photos: Frames) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (3,) of each channel of l-alpha-beta over all photos."""
+    lab = to_lab(photos).reshape(-1, 3)
+    return lab.mean(0), lab.std(0)
+
+
+def with_lab_moments(frames: Frames, moments: tuple[Floats, Floats]) -> Frames:
+    """Reinhard et al. 2001, equations 10 and 11, each frame by its own moments.
 
     A channel of l-alpha-beta that is the same all over a frame has no spread to scale: it takes the photos' mean.
-    Raises BadInput for other shapes or types.
     """
-    _check(frames, photos)
-    lab, target = to_lab(frames), to_lab(photos).reshape(-1, 3)
+    lab, (target_mean, target_spread) = to_lab(frames), moments
     mean, spread = lab.mean((1, 2), keepdims=True), lab.std((1, 2), keepdims=True)
-    gain = np.divide(target.std(0), spread, out=np.zeros_like(spread), where=spread > 1e-9)
-    return from_lab((lab - mean) * gain + target.mean(0))
+    gain = np.divide(target_spread, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+    return from_lab((lab - mean) * gain + target_mean)
 
 
-def match_histograms(frames: Frames, photos: Frames) -> Frames:
-    """Each colour channel with the photos' distribution, order kept: (B, H, W, 3), each frame by its own histogram.
+def colour_shares(photos: Frames) -> list[tuple[NDArray[np.uint8], Floats]]:
+    """Of each channel the levels that occur in the photos, and the share of pixels up to each."""
+    counted = (np.unique(photos[..., channel], return_counts=True) for channel in range(3))
+    return [(levels, np.cumsum(counts) / counts.sum()) for levels, counts in counted]
+
+
+def with_colour_shares(frames: Frames, shares: list[tuple[NDArray[np.uint8], Floats]]) -> Frames:
+    """Histogram matching: each colour channel with the photos' distribution, order kept, each frame by its own.
 
     A level becomes the photos' level of the same cumulative share (Gonzalez and Woods), interpolated between the
-    levels that occur there. Raises BadInput for other shapes or types.
+    levels that occur there.
     """
-    _check(frames, photos)
     matched = np.empty_like(frames)
-    for channel in range(3):
-        levels, counts = np.unique(photos[..., channel], return_counts=True)
-        shares = np.cumsum(counts) / counts.sum()
+    for channel, (levels, target) in enumerate(shares):
         for frame, out in zip(frames[..., channel], matched[..., channel], strict=True):
             share = np.cumsum(np.bincount(frame.ravel(), minlength=LEVELS)) / frame.size
-            out[:] = np.rint(np.interp(share, shares, levels)).astype(np.uint8)[frame]
+            out[:] = np.rint(np.interp(share, target, levels)).astype(np.uint8)[frame]
     return matched
 
 
-def _check(frames: Frames, photos: Frames) -> None:
-    for name, images in (("frames", frames), ("photos", photos)):
-        if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
-            raise BadInput(
-                f"{name} must be (count, height, width, 3) uint8; got {images.shape} {images.dtype}"
-            )
-
-
-CLASSICAL: dict[str, Transfer] = {"reinhard": reinhard, "histogram": match_histograms}
+CLASSICAL = {
+    "reinhard": Transfer(lab_moments, with_lab_moments),
+    "histogram": Transfer(colour_shares, with_colour_shares),
+}
 
 
 def no_noise(batch: int, generator: torch.Generator) -> Tensor:
@@ -92,10 +113,12 @@ def no_noise(batch: int, generator: torch.Generator) -> Tensor:
 class TransferEditor:
     """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
 
-    name: a key of CLASSICAL, BadInput for another. photos: (P, S, S, 3) uint8.
+    name: a key of CLASSICAL, BadInput for another. photos: (P, S, S, 3) uint8. Frames of any size are edited as they
+    are; image_size is that of photos and judge.
     """
 
     device = torch.device("cpu")
+    edits_any_size = True
     initial_latents = staticmethod(no_noise)
 
     def __init__(self, name: str, photos: Frames) -> None:
@@ -103,17 +126,21 @@ class TransferEditor:
             raise unknown_name("colour transfer", name, CLASSICAL)
         self.name_or_path, self.photos, self.image_size = name, photos, photos.shape[1]
         self.components = {name: CLASSICAL[name]}
-        self.edit_settings = EditSettings(
-            "", 1, 1.0, 1.0, 1.0, photos_per_edit=0
-        )  # no instruction, no guidance
+        # no instruction, no guidance
+        self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0, photos_per_edit=0)
+        self._kept: tuple[Tensor, Any] | None = None
 
     def edit(self, source: Tensor, photos: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], each with the colours of its photos (B, P, 3, h, w)."""
-        transfer, frames = CLASSICAL[self.name_or_path], to_frames(source)
-        if (photos == photos[:1]).all():
-            return to_images(transfer(frames, to_frames(photos[0])))
-        each = [transfer(frame[None], to_frames(own)) for frame, own in zip(frames, photos, strict=True)]
-        return to_images(np.concatenate(each))
+        apply = CLASSICAL[self.name_or_path].apply
+        frames = zip(to_frames(source), photos, strict=True)
+        return to_images(np.concatenate([apply(frame[None], self._look(own)) for frame, own in frames]))
+
+    def _look(self, photos: Tensor) -> Any:
+        """What the transfer takes from photos (P, 3, h, w), which frame after frame has in common."""
+        if self._kept is None or not torch.equal(self._kept[0], photos):
+            self._kept = photos.clone(), CLASSICAL[self.name_or_path].read(to_frames(photos))
+        return self._kept[1]
 
 
 class ComposedPrompts:

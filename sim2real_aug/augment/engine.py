@@ -45,10 +45,11 @@ from sim2real_aug.data.stores import (
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
 from sim2real_aug.editor.composition import Composer, composer_for, say_what_is_hidden
-from sim2real_aug.editor.editor import photo_tensors, resized, to_frames, to_images
+from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.judges.photo_check import require_object
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.progress import progress, say
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
@@ -146,6 +147,11 @@ def _name_poor_photos(by_photo: dict[str, float], region: str) -> None:
         )
 
 
+def _edits_any_size(editor: Any) -> bool:
+    """Whether an editor is given frames of their own size, not of its own."""
+    return getattr(editor, "edits_any_size", False)
+
+
 def _say_what_is_enlarged(shape: tuple[int, ...], size: int) -> None:
     if max(shape) > size:
         say(
@@ -190,7 +196,8 @@ def _prepare(
         require_object(judge, images, masks, prompts.names, (settings.region,))
     composer, geometry = composer_for(editor, images, masks, judge), None
     say_what_is_hidden(composer)
-    _say_what_is_enlarged(buffer.array(settings.image_name).shape[1:3], editor.image_size)
+    if not _edits_any_size(editor):
+        _say_what_is_enlarged(buffer.array(settings.image_name).shape[1:3], editor.image_size)
     if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     record = describe(buffer, editor, prompts, judge, settings)
@@ -354,7 +361,8 @@ def _edit_batch(
     if work.geometry is not None:
         measured = work.geometry(numbers).resized(editor.image_size)
         exact = SourceGeometry.on(editor.device, measured)
-    source = resized(to_images(frames), editor.image_size).to(editor.device)
+    own_size = to_images(frames).to(editor.device)
+    source = resized(own_size, editor.image_size)
     conditions = Conditions(
         source=source,
         photos=work.photos[chosen],
@@ -365,7 +373,8 @@ def _edit_batch(
     )
     with autocast(editor.device, work.settings.precision):
         latents = torch.cat(noise)[position].to(editor.device)
-        edits = editor.edit(source, conditions.visual_prompts, latents).float()
+        given = own_size if _edits_any_size(editor) else source
+        edits = editor.edit(given, conditions.visual_prompts, latents).float()
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

@@ -42,8 +42,9 @@ from sim2real_aug.augment.cut import (
 from sim2real_aug.augment.provenance import differences
 from sim2real_aug.data.photos import as_photo_set, read_photos, write_photos
 from sim2real_aug.devices import resolve_device
-from sim2real_aug.editor.editor import EditSettings, to_frames, to_images
+from sim2real_aug.editor.editor import EditSettings
 from sim2real_aug.errors import BadInput, Fault, below_least
+from sim2real_aug.pixels import to_frames, to_images
 from sim2real_aug.progress import progress
 from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import derive_seed, numpy_generator

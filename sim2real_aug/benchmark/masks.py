@@ -13,9 +13,9 @@ from sim2real_aug.benchmark.cache import key_of
 from sim2real_aug.benchmark.material import Material, Sample
 from sim2real_aug.benchmark.measures import identity_of
 from sim2real_aug.benchmark.samples import Frame, content_hash
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import SegmentationJudge
+from sim2real_aug.pixels import to_images
 
 
 class Masks:

@@ -23,12 +23,12 @@ from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.coding import latent_stride, nearest_size
 from sim2real_aug.editor.composition import composition_of
-from sim2real_aug.editor.editor import resized, to_frames, to_images
 from sim2real_aug.editor.null_text import load_null_text_editor
 from sim2real_aug.editor.parts import IGNORED, NEEDED, PARTS, load_parts
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.hub import fetch
 from sim2real_aug.loading import loaded
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
 Frames = NDArray[np.uint8]

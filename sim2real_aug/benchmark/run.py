@@ -30,8 +30,8 @@ from sim2real_aug.benchmark.table import Result, write_tables
 from sim2real_aug.config import make
 from sim2real_aug.data.stores import one_line
 from sim2real_aug.devices import autocast, memory_advice
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.pixels import to_images
 from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from sim2real_aug.d3po.processes import collect
 from sim2real_aug.d3po.rollouts import Task, TrainingImages, initial_latents, make_conditions
 from sim2real_aug.d3po.scores import Scores
-from sim2real_aug.editor.editor import to_frames
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import Fault
+from sim2real_aug.pixels import to_frames
 from sim2real_aug.report.pictures import grid
 
 GRID_ROWS = 6

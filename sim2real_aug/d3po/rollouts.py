@@ -24,11 +24,12 @@ from sim2real_aug.data.geometry import GeometryReader
 from sim2real_aug.data.photos import PhotoSet
 from sim2real_aug.devices import autocast
 from sim2real_aug.editor.composition import Composer
-from sim2real_aug.editor.editor import Conditioning, Editor, to_images
+from sim2real_aug.editor.editor import Conditioning, Editor
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.editor.trajectory import DenoisingTrajectory, sample_trajectory
 from sim2real_aug.errors import BadInput
+from sim2real_aug.pixels import to_images
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
 FrameReader = Callable[[NDArray[np.int64]], NDArray[np.uint8]]

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS
-from sim2real_aug.editor.coding import nearest_size
 from sim2real_aug.editor.masks import SOFT, blurred, flooded, grown
 from sim2real_aug.editor.pushers import Pushers, read_pushers
 from sim2real_aug.editor.shadows import ARM, Shadows, fit_shadows
@@ -30,7 +29,6 @@ from sim2real_aug.progress import say
 COMPOSITION = 5  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
-SIDE_MULTIPLE = 8  # of what the compact judge reads
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
 RIM = 0.02  # of the side: as far as a lens mixes what moves into the bench; farther a shadow can be told from it
 COVERS = 0.5  # of a pixel: with a greater share a pusher hides what the source shows there
@@ -125,13 +123,10 @@ def say_what_is_hidden(composer: Composer | None) -> None:
 
 def label_regions(segmenter: SegmentationJudge, images: Tensor) -> Tensor:
     """The region of each pixel of images (B, 3, H, W), (B, H, W); the table where nothing is found."""
-    size = (images.shape[-2], images.shape[-1])
-    readable = nearest_size(*size, SIDE_MULTIPLE)
-    seen = images if readable == size else F.interpolate(images, readable, mode="area")
-    labels = torch.full((len(images), *readable), TABLE, device=images.device)
+    labels = torch.full((len(images), *images.shape[-2:]), TABLE, device=images.device)
     for region, name in enumerate(REGIONS):
-        labels[segmenter.segment(seen, name)] = region
-    return F.interpolate(labels[:, None].float(), size)[:, 0].long()
+        labels[segmenter.segment(images, name)] = region
+    return labels
 
 
 def take_apart(photos: Tensor, labels: Tensor) -> Bench:

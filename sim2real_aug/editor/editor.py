@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,6 +33,7 @@ from sim2real_aug.editor.parts import PARTS, load_parts
 from sim2real_aug.editor.prompts import photos_in_turn
 from sim2real_aug.errors import BadInput
 from sim2real_aug.loading import loaded, quiet
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
 
@@ -372,27 +372,7 @@ class Editor(DiffusionPipeline):
         return editor
 
 
-def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    return tensor.permute(0, 3, 1, 2).float().contiguous() / 255
-
-
-def to_frames(images: Tensor) -> NDArray[np.uint8]:
-    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8, rounded."""
-    scaled = (images.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()
-
-
 def photo_tensors(photos: PhotoSet, size: int | tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Images (P, 3, H, W) in [0, 1] and masks (P, H, W), all False where there is none, at `size` and on `device`."""
     masks = torch.from_numpy(photos.mask_of_each)[:, None].float()
     return resized(to_images(photos.images, device), size), (resized(masks, size)[:, 0] > 0.5).to(device)
-
-
-def resized(images: Tensor, size: int | tuple[int, ...]) -> Tensor:
-    """(B, 3, H, W) at `size`, one number for a square; untouched, bit for bit, where it has that size already."""
-    wanted = (size, size) if isinstance(size, int) else tuple(size)
-    if tuple(images.shape[-2:]) == wanted:
-        return images
-    return F.interpolate(images, wanted, mode="bilinear", antialias=True)

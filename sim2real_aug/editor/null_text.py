@@ -26,12 +26,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.devices import autocast
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
-from sim2real_aug.editor.editor import resized
 from sim2real_aug.editor.parts import IGNORED, NEEDED, load_parts
 from sim2real_aug.editor.prompt_to_prompt import TokenAlignment, align, replaced_steps, source_attention
 from sim2real_aug.editor.widen import stochastic_scheduler
 from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.hub import fetch
+from sim2real_aug.pixels import resized
 
 # google/prompt-to-prompt's: Adam at LEARNING_RATE · (1 − i / DECAY_STEPS) at step i from the noise, until the error is
 # below TOLERANCE + i · TOLERANCE_GROWTH.

@@ -4,6 +4,9 @@ A U-Net reads depth and regions; a strided tower reads the masked picture and po
 so that an embedding says what a region is made of and how it is lit, not where it is. A part of it is not learned but
 the region's mean colour itself: what tells scenes apart leaves small shifts of colour alone, and an editor that was
 trained against the learned part only let the colour of its table drift.
+
+A convolution knows things by their size in pixels, so every picture is read at SIDE x SIDE, squeezed as frames and
+photos are: at 192 it would find none of the blocks that it finds at 96.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from torch.nn import functional as F
 from sim2real_aug.data.regions import REGIONS, region_of
 from sim2real_aug.errors import BadInput
 from sim2real_aug.loading import load_network
+from sim2real_aug.pixels import resized
 
+SIDE = 96  # pixels
 COLOR_SHARE = 0.2  # of the cosine between two embeddings
 COLOR_RATES = (math.pi / 2, 2 * math.pi)  # radians a unit
 
@@ -34,7 +39,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class CompactJudge(ModelMixin, ConfigMixin):
-    """Implements every role of `sim2real_aug.judges.base`. Sides of images are multiples of 8."""
+    """Implements every role of `sim2real_aug.judges.base`, for images of any size."""
 
     @register_to_config
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 128), embedding_dim: int = 64) -> None:
@@ -75,11 +80,12 @@ class CompactJudge(ModelMixin, ConfigMixin):
         return readings
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Region logits (B, 4, H, W) and depth (B, H, W)."""
-        if images.shape[-1] % 8 or images.shape[-2] % 8:
-            raise BadInput(
-                f"image sides must be multiples of 8 for the compact judge; got {tuple(images.shape[-2:])}"
-            )
+        """Region logits (B, 4, H, W) and depth (B, H, W), read at SIDE x SIDE."""
+        out = resized(self._heads(resized(images, SIDE)), tuple(images.shape[-2:]))
+        return out[:, :-1], out[:, -1].sigmoid()
+
+    def _heads(self, images: Tensor) -> Tensor:
+        """Logits of the regions and of the depth, (B, 5, SIDE, SIDE)."""
         x, skips = images * 2 - 1, []
         for layer in self.down:
             x = layer(x)
@@ -87,8 +93,8 @@ class CompactJudge(ModelMixin, ConfigMixin):
         skips.pop()
         for layer in self.up:
             x = layer(torch.cat([F.interpolate(x, scale_factor=2.0), skips.pop()], dim=1))
-        out = self.head(x)
-        return out[:, :-1], out[:, -1].sigmoid()
+        head: Tensor = self.head(x)
+        return head
 
     def depth(self, images: Tensor) -> Tensor:
         """1 on the table, about 0.5 on the block's top, less on what is higher."""
@@ -99,8 +105,10 @@ class CompactJudge(ModelMixin, ConfigMixin):
 
     def embed(self, images: Tensor, masks: Tensor) -> Tensor:
         weight = masks[:, None].to(images.dtype)
-        x = torch.cat([(images * 2 - 1) * weight, weight], dim=1)
-        pooled = _masked_moments(images * 2 - 1, weight)
+        inside = resized((images * 2 - 1) * weight, SIDE)  # masked first: nothing from outside is mixed in
+        weight = resized(weight, SIDE)
+        x = torch.cat([inside, weight], dim=1)
+        pooled = _masked_moments(inside / weight.clamp(min=1e-6), weight)
         for layer in self.tower:
             x = layer(x)
             pooled += _masked_moments(x, F.adaptive_avg_pool2d(weight, x.shape[-2:]))

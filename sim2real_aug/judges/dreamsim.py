@@ -19,7 +19,7 @@ from torch import Tensor
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.errors import BadInput, MissingExtra, unknown_name
 from sim2real_aug.judges.masked_embedding import MaskedEmbedding
-from sim2real_aug.judges.preprocessing import resized
+from sim2real_aug.pixels import resized
 
 KINDS = ("ensemble", "dino_vitb16", "clip_vitb32", "open_clip_vitb32", "dinov2_vitb14", "synclr_vitb16")
 SIDE = 224  # pixels, dreamsim.config

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.checkpoints import read_json
+from sim2real_aug.pixels import resized
 
 BILINEAR = 2  # PIL's number; its only other one in published settings is 3, bicubic
 
@@ -107,13 +108,6 @@ def fit_edges(height: int, width: int, shortest: int, longest: int | None) -> tu
         return height, width
     long = math.floor(exact * high / low)
     return (short, long) if height <= width else (long, short)
-
-
-def resized(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """(B, 3, h, w), anti-aliased; bicubic's overshoot is cut off, as in PIL."""
-    if images.shape[-2:] == size:
-        return images
-    return F.interpolate(images, size, mode=mode, align_corners=False, antialias=True).clamp(0, 1)
 
 
 def masked(images: Tensor, masks: Tensor) -> Tensor:

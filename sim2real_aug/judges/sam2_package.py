@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 
 from sim2real_aug.data.stores import one_line
-from sim2real_aug.editor.editor import to_frames
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.judges.checkpoints import fetch, load_model, load_tokenizer
 from sim2real_aug.judges.grounded_sam import GroundedSam
 from sim2real_aug.judges.preprocessing import read_preprocessing
+from sim2real_aug.pixels import to_frames
 
 
 class GroundedSamOfPackage(GroundedSam):

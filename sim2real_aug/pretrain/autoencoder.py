@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sim2real_aug.editor.editor import to_images
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.frames import FrameGroups, of_all_frames
 from sim2real_aug.pretrain.loop import Draw, Loss
 

@@ -74,10 +74,7 @@ class FrameSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        wrong = below_least(self, groups=1, states_per_group=2)
-        if self.image_size < 8 or self.image_size % 8:
-            wrong.append(f"image_size must be a multiple of 8, which the judge reads; got {self.image_size}")
-        if wrong:
+        if wrong := below_least(self, groups=1, states_per_group=2, image_size=8):
             raise BadInput("; ".join(wrong))
 
 

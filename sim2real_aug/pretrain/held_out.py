@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sim2real_aug.data.regions import REGIONS, relative_depth
 from sim2real_aug.editor.composition import label_regions, take_apart
-from sim2real_aug.editor.editor import Editor, to_images
+from sim2real_aug.editor.editor import Editor
 from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.frames import sample_states
 from sim2real_aug.seeding import numpy_generator, torch_generator
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim2real_aug.data.regions import REGIONS, relative_depth
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.loop import Draw, Loss
 

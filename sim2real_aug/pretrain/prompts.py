@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sim2real_aug.editor.composition import label_regions, taken_apart
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.judges.compact import CompactJudge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.frames import ExampleIndex, FrameGroups, of_all_frames
 
 MOST_PHOTOS = 5  # of a bench; taking more apart would take as long as the network's step

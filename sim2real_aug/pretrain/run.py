@@ -24,9 +24,10 @@ from torch import Tensor
 from sim2real_aug.config import settings
 from sim2real_aug.devices import resolve_device
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import Editor, EditSettings, to_images
+from sim2real_aug.editor.editor import Editor, EditSettings
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.compact import CompactJudge, load_compact_judge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.autoencoder import (
     autoencoder_loss,
     build_autoencoder,

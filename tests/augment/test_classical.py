@@ -11,19 +11,18 @@ from sim2real_aug.augment.classical import (
     ComposedPrompts,
     TransferEditor,
     from_lab,
-    match_histograms,
-    reinhard,
     to_lab,
 )
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.data import ReplayBuffer
-from sim2real_aug.editor.editor import to_frames
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
+from sim2real_aug.pixels import to_frames
 
 from ..tiny_editor import SIZE
 from .conftest import write_store
 
+reinhard, match_histograms = CLASSICAL["reinhard"], CLASSICAL["histogram"]
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(40, 200, (3, 12, 10, 3), np.uint8)
 PHOTOS = RNG.integers(90, 160, (2, 7, 9, 3), np.uint8)
@@ -116,6 +115,15 @@ def test_as_an_editor_it_gives_the_transfers_own_frames(tmp_path) -> None:
     assert after.read("edit_ok").all()
     with pytest.raises(BadInput, match=r"unknown colour transfer 'reinhart'. Did you mean 'reinhard'"):
         TransferEditor("reinhart", photos)
+
+
+def test_larger_frames_are_transferred_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = write_store(tmp_path / "sim.zarr", (20, 34))
+    photos = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    augment(store, TransferEditor("histogram", photos), tmp_path / "out.zarr")
+    before, after = (ReplayBuffer.open(path).images() for path in (store, tmp_path / "out.zarr"))
+    np.testing.assert_array_equal(after, match_histograms(before, photos))
+    assert "enlarged" not in capsys.readouterr().err
 
 
 def test_a_transfer_takes_after_each_frames_own_photos() -> None:

@@ -28,8 +28,9 @@ from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
 from sim2real_aug.data.photos import as_photo_set
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import Editor, resized, to_frames, to_images
+from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
 from ..tiny_editor import SIZE

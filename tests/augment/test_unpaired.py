@@ -29,8 +29,8 @@ from sim2real_aug.augment.provenance import weights_hash
 from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.augment.unpaired import CutEditor, CutSettings, _Training, draw_crops, train_cut
 from sim2real_aug.data import ReplayBuffer
-from sim2real_aug.editor.editor import to_frames, to_images
 from sim2real_aug.errors import BadInput, Fault
+from sim2real_aug.pixels import to_frames, to_images
 from sim2real_aug.runs import RunFolder
 
 from ..tiny_editor import SIZE

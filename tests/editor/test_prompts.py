@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sim2real_aug.editor.editor import Editor, EditSettings, to_images
+from sim2real_aug.editor.editor import Editor, EditSettings
 from sim2real_aug.editor.prompts import draw_photos, photos_in_turn, photos_of_edit
 from sim2real_aug.errors import BadInput
+from sim2real_aug.pixels import to_images
 
 from ..tiny_editor import SIZE, build_editor
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from sim2real_aug.config import compose
-from sim2real_aug.editor.editor import Editor, resized, to_frames, to_images
+from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.outline import outline
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
 from ..tiny_editor import SIZE, build_editor

@@ -9,10 +9,11 @@ from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNe
 from PIL import Image
 
 from sim2real_aug.config import compose, make
-from sim2real_aug.editor.editor import Editor, EditSettings, to_images
+from sim2real_aug.editor.editor import Editor, EditSettings
 from sim2real_aug.editor.guidance import GuidanceScales
 from sim2real_aug.editor.widen import from_instruct_pix2pix, widen_unet
 from sim2real_aug.errors import BadInput
+from sim2real_aug.pixels import to_images
 
 
 @pytest.fixture

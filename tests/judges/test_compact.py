@@ -3,13 +3,16 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sim2real_aug.data.regions import region_of
+from sim2real_aug.envs.flat import FlatRenderer
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.compact import CompactJudge, color_code
+from sim2real_aug.pixels import resized, to_images
 
 
 @pytest.fixture
@@ -82,9 +85,21 @@ def test_saved_and_loaded_alike(judge: CompactJudge, images: torch.Tensor, tmp_p
         load_judge(tmp_path / "nowhere")
 
 
-def test_a_side_that_does_not_halve_is_refused(judge: CompactJudge) -> None:
-    with pytest.raises(BadInput, match="multiples of 8"):
-        judge.depth(torch.rand(1, 3, 30, 30))
+@pytest.mark.parametrize("size", [(192, 192), (250, 330), (64, 64)])
+def test_what_it_finds_does_not_hang_on_the_size_of_the_picture(size: tuple[int, int]) -> None:
+    """The judge that ships was trained at 96 x 96."""
+    judge = load_judge()
+    drawn = [FlatRenderer().render(np.array([100, 80, *place, 0.7]), 384) for place in ((256, 256), (300, 190))]
+    whole = torch.from_numpy(np.stack([part.masks["block"] for part in drawn]))[:, None].float()
+    pictures = to_images(np.stack([part.image for part in drawn]))
+    small, large = resized(pictures, 96), resized(pictures, size)
+    block = resized(whole, size)[:, 0] > 0.5
+    found = judge.segment(large, "block")
+    assert found.shape == (2, *size)
+    assert ((found & block).sum() / (found | block).sum()) > 0.9
+    alike = (judge.embed(small, resized(whole, 96)[:, 0] > 0.5) * judge.embed(large, block)).sum(1)
+    assert (alike > 0.99).all()
+    assert (judge.depth(large) - resized(judge.depth(small)[:, None], size)[:, 0]).abs().mean() < 0.05
 
 
 @torch.no_grad()

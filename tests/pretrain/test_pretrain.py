@@ -11,10 +11,10 @@ import torch
 from sim2real_aug.config import compose
 from sim2real_aug.data.regions import relative_depth
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.editor import to_images
 from sim2real_aug.envs.scenes import sample_scene
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import load_judge
+from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain import loop, pretrain
 from sim2real_aug.pretrain.autoencoder import (
     along,
