@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 def to_images(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32 in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    tensor = torch.from_numpy(np.require(frames, requirements=["C", "W"])).to(device)
     return tensor.permute(0, 3, 1, 2).float().contiguous() / 255
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from sim2real_aug.editor.composition import take_apart
 from sim2real_aug.editor.editor import EditSettings
 from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.judges.compact import SIDE
 from sim2real_aug.pixels import to_frames, to_images
 
 Frames = NDArray[np.uint8]
@@ -113,19 +114,19 @@ def no_noise(batch: int, generator: torch.Generator) -> Tensor:
 class TransferEditor:
     """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
 
-    name: a key of CLASSICAL, BadInput for another. photos: (P, S, S, 3) uint8. Frames of any size are edited as they
-    are; image_size is that of photos and judge.
+    name: a key of CLASSICAL, BadInput for another. Frames of any size are edited as they are; image_size is that of
+    photos, whose colours count alone, and of what the judge sees.
     """
 
     device = torch.device("cpu")
+    image_size = SIDE
     edits_any_size = True
     initial_latents = staticmethod(no_noise)
 
-    def __init__(self, name: str, photos: Frames) -> None:
+    def __init__(self, name: str) -> None:
         if name not in CLASSICAL:
             raise unknown_name("colour transfer", name, CLASSICAL)
-        self.name_or_path, self.photos, self.image_size = name, photos, photos.shape[1]
-        self.components = {name: CLASSICAL[name]}
+        self.name_or_path, self.components = name, {name: CLASSICAL[name]}
         # no instruction, no guidance
         self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0, photos_per_edit=0)
         self._kept: tuple[Tensor, Any] | None = None
@@ -146,15 +147,16 @@ class TransferEditor:
 class ComposedPrompts:
     """The visual prompts themselves in the place of an `Editor` that composes them (`editor/composition.py`).
 
-    image_size: pixels a side of the frames.
+    Frames larger than `image_size` have prompts of their own size.
     """
 
     composes = True
     name_or_path = "composed"
+    image_size = SIDE
     initial_latents = staticmethod(no_noise)
 
-    def __init__(self, image_size: int, device: torch.device | str = "cpu") -> None:
-        self.image_size, self.device = image_size, torch.device(device)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
         self.components = {"take_apart": take_apart}
         self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0)
 
@@ -166,10 +168,6 @@ class ComposedPrompts:
 UNTRAINED = (*CLASSICAL, ComposedPrompts.name_or_path)
 
 
-def untrained_editor(
-    name: str, photos: Frames, device: torch.device | str = "cpu"
-) -> TransferEditor | ComposedPrompts:
-    """One of UNTRAINED, which edits at the size of `photos` (P, S, S, 3)."""
-    if name == ComposedPrompts.name_or_path:
-        return ComposedPrompts(photos.shape[1], device)
-    return TransferEditor(name, photos)
+def untrained_editor(name: str, device: torch.device | str = "cpu") -> TransferEditor | ComposedPrompts:
+    """One of UNTRAINED; it has no photos of its own."""
+    return ComposedPrompts(device) if name == ComposedPrompts.name_or_path else TransferEditor(name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,16 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
-from torch import Tensor
 from zarr.storage import LocalStore
 
 from sim2real_aug.augment.carry import carry, keys_to_carry
 from sim2real_aug.augment.gate import Verdict, judge_edits
-from sim2real_aug.augment.provenance import describe, differences
-from sim2real_aug.augment.settings import AugmentSettings, episode_range
-from sim2real_aug.d3po.scores import Conditions, JudgedScores, SourceGeometry, composed_prompts
-from sim2real_aug.data.geometry import GeometryReader, find_geometry
-from sim2real_aug.data.photos import PhotoSet, as_photo_set, load_photos
-from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer, frame_ratio, to_uint8
+from sim2real_aug.augment.provenance import differences
+from sim2real_aug.augment.settings import AugmentSettings
+from sim2real_aug.augment.work import Photos, Work, edits_any_size, photos_of_episode, prepare
+from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
+from sim2real_aug.data.geometry import FrameGeometry
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, to_uint8
 from sim2real_aug.data.stores import (
     chunk_keys,
     create_array,
@@ -44,34 +43,16 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
-from sim2real_aug.editor.composition import Composer, composer_for, say_what_is_hidden
-from sim2real_aug.editor.editor import photo_tensors
-from sim2real_aug.editor.prompts import draw_photos
+from sim2real_aug.editor.composition import (
+    changed,
+)
 from sim2real_aug.errors import BadInput, Fault
-from sim2real_aug.judges.photo_check import require_object
 from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.progress import progress, say
-from sim2real_aug.seeding import numpy_generator, torch_generator
+from sim2real_aug.seeding import torch_generator
 
 SCORES, VERDICT = "edit_score", "edit_ok"
 POOR_PHOTO = 0.5  # share of frames that pass: a photo with less is named
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One augmentation, ready to run. edited: the frames (of all N) that the editor gets."""
-
-    buffer: ReplayBuffer
-    editor: Any
-    scorer: JudgedScores | None
-    photos: Tensor  # (P, 3, S, S) float32 in [0, 1], on the editor's device, as the judge is
-    photo_masks: Tensor  # (P, S, S) bool, all False where none was given; there too
-    photo_names: tuple[str, ...]
-    settings: AugmentSettings
-    edited: range
-    photos_per_edit: int
-    geometry: GeometryReader | None
-    composer: Composer | None
 
 
 def augment(
@@ -79,13 +60,14 @@ def augment(
     editor: Any,
     out: str | Path,
     settings: AugmentSettings | None = None,
-    photos: PhotoSet | NDArray[np.uint8] | str | Path | None = None,
+    photos: Photos | None = None,
     judge: Any = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the edited copy of `dataset` to `out` (a folder, or a .zip) and return a summary (JSON values).
 
-    Frames of any size and ratio are edited at the editor's size, as in its training, and come back at their own.
+    Frames of any size and ratio are edited at the editor's size, as in its training, and come back at their own; where
+    the editor composes its prompts, these are as large as the frames, and only what it changes of them is enlarged.
     photos: visual prompts, the editor's own when None. judge: on the editor's device, scores the edits and feeds the
     gate; without one edit_score is NaN and every edit passes. Besides the images `out` gains data/edit_score (N, 2)
     float32, structural and semantic, NaN where no edit was made; data/edit_ok (N,) bool, true where the frame
@@ -99,7 +81,7 @@ def augment(
     settings = replace(settings, precision=resolve_precision(settings.precision, editor.device))
     target, folder = Path(out), partial_folder(out)
     _refuse_target(dataset, out, overwrite)
-    work, record = _prepare(dataset, editor, settings, photos, judge)
+    work, record = prepare(dataset, editor, settings, photos, judge)
     root = _take_up(folder, record, overwrite) or _begin(folder, work, record)
     started = time.monotonic()
     n_new = _edit_all(work, root)
@@ -123,7 +105,7 @@ def augment(
     }
 
 
-def _passed_by_photo(work: _Work, ok: NDArray[np.bool_]) -> dict[str, float]:
+def _passed_by_photo(work: Work, ok: NDArray[np.bool_]) -> dict[str, float]:
     """The share of the frames edited after each photo that passed the gate, of photos that an episode drew."""
     buffer, passed = work.buffer, dict[str, list[NDArray[np.bool_]]]()
     first, last = buffer.episode_of(np.array([work.edited.start, work.edited.stop - 1]))
@@ -147,19 +129,6 @@ def _name_poor_photos(by_photo: dict[str, float], region: str) -> None:
         )
 
 
-def _edits_any_size(editor: Any) -> bool:
-    """Whether an editor is given frames of their own size, not of its own."""
-    return getattr(editor, "edits_any_size", False)
-
-
-def _say_what_is_enlarged(shape: tuple[int, ...], size: int) -> None:
-    if max(shape) > size:
-        say(
-            f"frames of {shape[1]}x{shape[0]} are edited at {size}x{size} and enlarged again: edits are no sharper "
-            "than that, original frames in the same store are"
-        )
-
-
 def _mean(scores: NDArray[np.float32]) -> float | None:
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
 
@@ -170,53 +139,6 @@ def _refuse_target(dataset: str | Path, out: str | Path, overwrite: bool) -> Non
     if not is_url(dataset) and Path(out).resolve() == Path(dataset).resolve():
         raise BadInput(f"{out} is the dataset itself; choose another --out")
     refuse_existing(out, overwrite)
-
-
-def _prepare(
-    dataset: str | Path,
-    editor: Any,
-    settings: AugmentSettings,
-    photos: PhotoSet | NDArray[np.uint8] | str | Path | None,
-    judge: Any,
-) -> tuple[_Work, dict[str, Any]]:
-    buffer = ReplayBuffer.open(dataset)
-    if settings.image_name not in buffer.image_names:
-        raise BadInput(
-            f"{dataset}: data/{settings.image_name} does not hold (N, H, W, 3) frames; arrays that do: "
-            f"{', '.join(buffer.image_names) or 'none'}"
-        )
-    buffer.check_range(settings.image_name)
-    chosen = episode_range(settings.episodes, buffer.n_episodes)
-    edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
-    prompts = _photo_set(photos, editor, frame_ratio(buffer, settings.image_name))
-    images, masks = photo_tensors(prompts, editor.image_size, editor.device)
-    per_edit = settings.photos_per_edit
-    per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
-    if judge is not None:
-        require_object(judge, images, masks, prompts.names, (settings.region,))
-    composer, geometry = composer_for(editor, images, masks, judge), None
-    say_what_is_hidden(composer)
-    if not _edits_any_size(editor):
-        _say_what_is_enlarged(buffer.array(settings.image_name).shape[1:3], editor.image_size)
-    if settings.image_name == "img" and (judge is not None or composer is not None):
-        geometry = find_geometry(buffer, settings.frame_geometry)
-    record = describe(buffer, editor, prompts, judge, settings)
-    scorer = None if judge is None else JudgedScores(judge, (settings.region,), settings.lambda_outside)
-    return (
-        _Work(buffer, editor, scorer, images, masks, prompts.names, settings, edited, per_edit, geometry, composer),
-        record,
-    )
-
-
-def _photo_set(photos: PhotoSet | NDArray[np.uint8] | str | Path | None, editor: Any, ratio: float) -> PhotoSet:
-    """`photos`, for frames of width / height `ratio`, or the editor's own."""
-    if photos is None:
-        photos = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
-    elif isinstance(photos, str | Path):
-        photos = load_photos(photos, editor.image_size, ratio)
-    if photos is None or len(photos) == 0:
-        raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
-    return as_photo_set(photos)
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:
@@ -245,7 +167,7 @@ def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Grou
     return None
 
 
-def _begin(folder: Path, work: _Work, record: dict[str, Any]) -> zarr.Group:
+def _begin(folder: Path, work: Work, record: dict[str, Any]) -> zarr.Group:
     """The new, still empty store: root attributes that say how it is made."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +178,7 @@ def _begin(folder: Path, work: _Work, record: dict[str, Any]) -> zarr.Group:
     return root
 
 
-def _edit_all(work: _Work, root: zarr.Group) -> int:
+def _edit_all(work: Work, root: zarr.Group) -> int:
     """Fill the store; returns the number of frames edited now (not by an earlier, interrupted run)."""
     image = f"data/{work.settings.image_name}"
     source = work.buffer.array(work.settings.image_name)
@@ -292,7 +214,7 @@ def _edit_all(work: _Work, root: zarr.Group) -> int:
     return done
 
 
-def _span(work: _Work) -> int:
+def _span(work: Work) -> int:
     """Frames of a unit of work: whole time-chunks of the images, as many as fill one pass through the editor."""
     step = time_chunk(work.buffer.array(work.settings.image_name))
     return step * -(-min(work.settings.batch_size, work.buffer.n_frames) // step)
@@ -321,7 +243,7 @@ def pass_size(span: int, batch_size: int) -> int:
 
 
 def _edit_unit(
-    work: _Work, frames: NDArray[Any], start: int, scores: NDArray[np.float32], ok: NDArray[np.bool_]
+    work: Work, frames: NDArray[Any], start: int, scores: NDArray[np.float32], ok: NDArray[np.bool_]
 ) -> Iterator[int]:
     """Edit the frames (n, H, W, 3) from number `start` on in place, batch by batch; yields batch sizes."""
     stop = start + len(frames)
@@ -342,14 +264,13 @@ def _edit_unit(
         yield n
 
 
-def photos_of_episode(seed: int, episode: int, n_photos: int, photos_per_edit: int = 1) -> NDArray[np.int64]:
-    """Numbers of the photos, (n,), that are the visual prompt of all frames of `episode`."""
-    return draw_photos(numpy_generator(seed, "photo", episode), n_photos, 1, photos_per_edit)[0]
+def _geometry(work: Work, measured: FrameGeometry | None, size: int | tuple[int, int]) -> SourceGeometry | None:
+    return None if measured is None else SourceGeometry.on(work.editor.device, measured.resized(size))
 
 
 @torch.no_grad()
 def _edit_batch(
-    work: _Work, frames: NDArray[np.uint8], numbers: NDArray[np.int64]
+    work: Work, frames: NDArray[np.uint8], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], Verdict | None]:
     """Edit frames (B, H, W, 3) uint8, numbers (B,) of the store; the verdict is None without judge."""
     editor, seed = work.editor, work.settings.seed
@@ -357,24 +278,26 @@ def _edit_batch(
     noise = [editor.initial_latents(1, torch_generator(seed, "noise", int(e))) for e in episodes]
     choice = [photos_of_episode(seed, int(e), len(work.photos), work.photos_per_edit) for e in episodes]
     chosen = torch.from_numpy(np.stack(choice)[position]).to(editor.device)
-    exact = None
-    if work.geometry is not None:
-        measured = work.geometry(numbers).resized(editor.image_size)
-        exact = SourceGeometry.on(editor.device, measured)
+    exact = None if work.geometry is None else work.geometry(numbers)
     own_size = to_images(frames).to(editor.device)
     source = resized(own_size, editor.image_size)
+    whole = composed_prompts(
+        work.composer, chosen, resized(own_size, work.prompt_size), _geometry(work, exact, work.prompt_size)
+    )
     conditions = Conditions(
         source=source,
         photos=work.photos[chosen],
         photo_masks=work.photo_masks[chosen],
         numbers=numbers,
-        geometry=exact,
-        prompts=composed_prompts(work.composer, chosen, source, exact),
+        geometry=_geometry(work, exact, editor.image_size),
+        prompts=None if whole is None else whole.resized(editor.image_size),
     )
     with autocast(editor.device, work.settings.precision):
         latents = torch.cat(noise)[position].to(editor.device)
-        given = own_size if _edits_any_size(editor) else source
+        given = own_size if edits_any_size(editor) else source
         edits = editor.edit(given, conditions.visual_prompts, latents).float()
+    if whole is not None:
+        edits = changed(whole.images, conditions.visual_prompts, edits)
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from sim2real_aug.cli.common import Call, Summary, command, location
-from sim2real_aug.errors import BadInput
 
 
 @command("augment", config="augment", writes=True)
@@ -42,21 +41,16 @@ def augment(
     from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
     from sim2real_aug.augment.engine import augment as edit_store
     from sim2real_aug.augment.settings import read_config
-    from sim2real_aug.data import ReplayBuffer, load_photos
-    from sim2real_aug.data.replay_buffer import frame_ratio
+    from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
-    buffer = ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
+    ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
     chosen, judge, device = read_config(config)
     if editor is None or str(editor) not in UNTRAINED or editor.is_dir():
-        loaded, given = load_editor(editor).to(device), photos
-    elif photos is None:
-        raise BadInput(f"--editor {editor} has no photos of its own; give some with --photos DIR")
+        loaded = load_editor(editor).to(device)
     else:
-        side = buffer.array(chosen.image_name).shape[1]
-        given = load_photos(photos, side, frame_ratio(buffer, chosen.image_name))
-        loaded = untrained_editor(str(editor), given.images, device)
-    return edit_store(source, loaded, target, chosen, photos=given, judge=judge, overwrite=call.overwrite)
+        loaded = untrained_editor(str(editor), device)
+    return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite)
 
 
 def default_output(dataset: str | Path) -> Path:

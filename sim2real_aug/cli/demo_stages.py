@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from sim2real_aug.augment.engine import photos_of_episode
 from sim2real_aug.augment.settings import episode_range
+from sim2real_aug.augment.work import photos_of_episode
 from sim2real_aug.cli.common import as_json
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer, load_photos

@@ -37,8 +37,8 @@ class FrameGeometry:
         """From depth in any unit."""
         return cls(labels, relative_depth(depth, labels))
 
-    def resized(self, size: int) -> FrameGeometry:
-        """At size x size, each pixel that of the nearest centre."""
+    def resized(self, size: int | tuple[int, int]) -> FrameGeometry:
+        """At `size`, (height, width) or the side of a square, each pixel that of the nearest centre."""
         return FrameGeometry(*(_nearest(values, size) for values in (self.labels, self.depth)))
 
 
@@ -95,9 +95,10 @@ def stored_geometry(buffer: ReplayBuffer) -> GeometryReader | None:
     return read
 
 
-def _nearest(values: NDArray[Any], size: int) -> NDArray[Any]:
+def _nearest(values: NDArray[Any], size: int | tuple[int, int]) -> NDArray[Any]:
+    rows, columns = (size, size) if isinstance(size, int) else size
     height, width = values.shape[1:]
-    return values[:, _centres(height, size)[:, None], _centres(width, size)]
+    return values[:, _centres(height, rows)[:, None], _centres(width, columns)]
 
 
 def _centres(length: int, size: int) -> NDArray[np.intp]:

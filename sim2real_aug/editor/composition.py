@@ -24,6 +24,7 @@ from sim2real_aug.editor.shadows import ARM, Shadows, fit_shadows
 from sim2real_aug.judges import SHIPPED_JUDGE
 from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.judges.compact import load_compact_judge
+from sim2real_aug.pixels import resized
 from sim2real_aug.progress import say
 
 COMPOSITION = 5  # raised where the same photos make other prompts: work of another number is not gone on with
@@ -46,6 +47,12 @@ class Seen:
 
     images: Tensor
     covered: Tensor
+
+    def resized(self, size: int | tuple[int, int]) -> Seen:
+        """Itself where it has that size."""
+        images = resized(self.images.flatten(0, -4), size)
+        covered = resized(self.covered[:, None].to(images.dtype), size)[:, 0] > COVERS
+        return Seen(images.view(*self.images.shape[:-2], *images.shape[-2:]), covered)
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,21 @@ class Composer:
 def composition_of(editor: Any) -> int | None:
     """The number of the composition that `editor` is shown prompts of; None for one that takes photos as they are."""
     return COMPOSITION if getattr(editor, "composes", False) else None
+
+
+def prompt_size(editor: Any, height: int, width: int) -> tuple[int, int]:
+    """Of the visual prompts for frames of a size: the editor's own size, or theirs where they are larger and the editor
+    composes prompts, of which it changes little."""
+    own = editor.image_size
+    return (own, own) if composition_of(editor) is None or max(height, width) <= own else (height, width)
+
+
+def changed(prompts: Tensor, small: Tensor, edits: Tensor) -> Tensor:
+    """Prompts (B, n, 3, H, W) with what `edits` (B, 3, S, S) change of them, made of the same prompts in the editor's
+    size, `small`: as sharp as the photos are, but where something is changed."""
+    if prompts.shape == small.shape:
+        return edits
+    return (prompts.mean(1) + resized(edits - small.mean(1), tuple(prompts.shape[-2:]))).clamp(0, 1)
 
 
 @torch.no_grad()

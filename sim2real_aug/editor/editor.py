@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
-from sim2real_aug.editor.composition import Composer, composer_for
+from sim2real_aug.editor.composition import Composer, changed, composer_for, prompt_size
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps, velocity_of
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
@@ -317,21 +317,23 @@ class Editor(DiffusionPipeline):
         """Edit frames (B, H, W, 3) by photos (P, any size, 3) in turn, or by the editor's own photos and their masks.
 
         Frames whose sides are no multiples of `size_multiple` are edited at the nearest size that is and come back
-        at their own. All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
+        at their own; by an editor that composes its prompts, at its own size, and what it changes of prompts as large
+        as the frames is enlarged. All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
         """
         photos = self.photo_set if photos is None else photos
         if photos is None:
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
-        size = self.nearest_size(*frames.shape[1:3])
         chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
-        prompts, masks = photo_tensors(as_photo_set(photos), size, self.device)
-        numbers = torch.from_numpy(chosen).to(self.device)
-        source = resized(to_images(frames, self.device), size)
+        numbers, own_size = torch.from_numpy(chosen).to(self.device), to_images(frames, self.device)
+        size = (self.image_size,) * 2 if self.composes else self.nearest_size(*frames.shape[1:3])
+        whole_size = prompt_size(self, *frames.shape[1:3]) if self.composes else size
+        prompts, masks = photo_tensors(as_photo_set(photos), whole_size, self.device)
         composer = self._composer(prompts, masks)
-        style = prompts[numbers] if composer is None else composer(numbers, source).images
+        whole = prompts[numbers] if composer is None else composer(numbers, resized(own_size, whole_size)).images
+        style = resized(whole.flatten(0, 1), size).unflatten(0, whole.shape[:2])
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
-        edits = self.edit(source, style, noise, instruction)
+        edits = changed(whole, style, self.edit(resized(own_size, size), style, noise, instruction))
         return to_frames(resized(edits, frames.shape[1:3]))
 
     def _composer(self, photos: Tensor, masks: Tensor) -> Composer | None:

@@ -233,12 +233,8 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
     photos = photographed(experiment, scene)
     chosen, judge, device = read_config(editing(experiment, seed))
     dataset = ReplayBuffer.open(simulated(experiment))
-    if kind in UNTRAINED:
-        prompts = load_photos(photos, dataset.array("img").shape[1])
-        editor: Any = untrained_editor(kind, prompts.images, device)
-    else:
-        editor = _editor(experiment, kind, scene, seed, device)
-        prompts = load_photos(photos, editor.image_size)
+    editor = _editor(experiment, kind, scene, seed, device)
+    prompts = load_photos(photos, editor.image_size)
     asked = judge if kind == SPECIALIST else None  # no other arm has a gate
     if place.exists():  # complete: it appears only when it is
         found = ReplayBuffer.open(place).attrs.get(ATTRIBUTE, {})
@@ -250,7 +246,9 @@ def edited(experiment: Experiment, kind: str, scene: str, seed: int) -> Path:
 
 
 def _editor(experiment: Experiment, kind: str, scene: str, seed: int, device: torch.device) -> Any:
-    """What was trained and edits as `kind`."""
+    """What edits as `kind`."""
+    if kind in UNTRAINED:
+        return untrained_editor(kind, device)
     if kind == CUT:
         return cut_editor(experiment, scene, seed)
     editor = load_editor(specialist(experiment, scene, seed)) if kind == SPECIALIST else base_editor(experiment)

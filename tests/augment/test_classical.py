@@ -17,9 +17,8 @@ from sim2real_aug.augment.engine import augment
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
-from sim2real_aug.pixels import to_frames
+from sim2real_aug.judges.compact import SIDE
 
-from ..tiny_editor import SIZE
 from .conftest import write_store
 
 reinhard, match_histograms = CLASSICAL["reinhard"], CLASSICAL["histogram"]
@@ -108,19 +107,19 @@ def test_other_shapes_are_refused(name: str) -> None:
 
 def test_as_an_editor_it_gives_the_transfers_own_frames(tmp_path) -> None:
     store = write_store(tmp_path / "sim.zarr")
-    photos = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
-    augment(store, TransferEditor("reinhard", photos), tmp_path / "out.zarr")
+    photos = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    augment(store, TransferEditor("reinhard"), tmp_path / "out.zarr", photos=photos)
     before, after = (ReplayBuffer.open(path) for path in (store, tmp_path / "out.zarr"))
     np.testing.assert_array_equal(after.images(), reinhard(before.images(), photos))
     assert after.read("edit_ok").all()
     with pytest.raises(BadInput, match=r"unknown colour transfer 'reinhart'. Did you mean 'reinhard'"):
-        TransferEditor("reinhart", photos)
+        TransferEditor("reinhart")
 
 
 def test_larger_frames_are_transferred_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = write_store(tmp_path / "sim.zarr", (20, 34))
-    photos = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
-    augment(store, TransferEditor("histogram", photos), tmp_path / "out.zarr")
+    photos = np.random.default_rng(1).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
+    augment(store, TransferEditor("histogram"), tmp_path / "out.zarr", photos=photos)
     before, after = (ReplayBuffer.open(path).images() for path in (store, tmp_path / "out.zarr"))
     np.testing.assert_array_equal(after, match_histograms(before, photos))
     assert "enlarged" not in capsys.readouterr().err
@@ -128,7 +127,7 @@ def test_larger_frames_are_transferred_as_they_are(tmp_path: Path, capsys: pytes
 
 def test_a_transfer_takes_after_each_frames_own_photos() -> None:
     source, own = torch.from_numpy(RNG.random((2, 2, 3, 8, 8), np.float32))
-    editor, own = TransferEditor("reinhard", to_frames(own)), own[:, None]
+    editor, own = TransferEditor("reinhard"), own[:, None]
     together = editor.edit(source, own)
     alone = torch.cat([editor.edit(source[i : i + 1], own[i : i + 1]) for i in range(2)])
     assert torch.equal(together, alone)
@@ -140,7 +139,7 @@ def test_composed_prompts_are_kept_as_they_are(tmp_path: Path) -> None:
     simulate(tmp_path / "sim.zarr", SimulateSettings(episodes=2))
     source = ReplayBuffer.open(tmp_path / "sim.zarr")
     photos = source.images()[::10]
-    augment(tmp_path / "sim.zarr", ComposedPrompts(96), tmp_path / "out.zarr", photos=photos)
+    augment(tmp_path / "sim.zarr", ComposedPrompts(), tmp_path / "out.zarr", photos=photos)
     edits = ReplayBuffer.open(tmp_path / "out.zarr").images()
     apart = np.abs(edits.astype(float) - source.images()).mean()
     assert 0 < apart < 3, "of 255: the same bench, objects in one colour each"

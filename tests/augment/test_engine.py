@@ -20,10 +20,11 @@ import zarr
 from torch import Tensor
 from zarr.storage import LocalStore
 
-from sim2real_aug.augment import engine
-from sim2real_aug.augment.engine import augment, photos_of_episode
+from sim2real_aug.augment import engine, work
+from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.gate import Verdict
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
+from sim2real_aug.augment.work import photos_of_episode
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
 from sim2real_aug.data.photos import as_photo_set
@@ -217,7 +218,7 @@ def test_frames_of_another_size_keep_it(editor: Editor, tmp_path: Path, size: tu
     edited, source = frames_of(tmp_path / "out.zarr"), frames_of(path)
     assert edited.shape == (21, *size, 3)
     noise = editor.initial_latents(1, torch_generator(0, "noise", 0)).expand(5, -1, -1, -1)
-    photos = engine.photos_of_episode(0, 0, 3)
+    photos = photos_of_episode(0, 0, 3)
     style = to_images(editor.photos[photos].repeat(5, axis=0))
     alone = editor.edit(resized(to_images(source[:5]), SIZE), style, noise)
     assert np.abs(edited[:5].astype(int) - to_frames(resized(alone, size))).max() <= 1
@@ -427,7 +428,7 @@ def test_a_photo_whose_edits_fail_is_named(
 ) -> None:
     photos = np.stack([np.full((16, 16, 3), level, np.uint8) for level in (255, 0)])  # good and bad
     monkeypatch.setattr(editor, "edit", lambda source, photo, noise: source * photo[:, 0])
-    monkeypatch.setattr(engine, "require_object", lambda *_: None)
+    monkeypatch.setattr(work, "require_object", lambda *_: None)
     frames = zarr.open_group(str(store), mode="r+")["data/img"]
     frames[:] = np.full(frames.shape, 200, np.uint8)
     summary = augment(
@@ -446,7 +447,7 @@ def test_when_all_photos_fail_it_is_not_the_photos(
     store: Path, editor: Editor, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setattr(editor, "edit", lambda source, photo, noise: source * 0)
-    monkeypatch.setattr(engine, "require_object", lambda *_: None)
+    monkeypatch.setattr(work, "require_object", lambda *_: None)
     frames = zarr.open_group(str(store), mode="r+")["data/img"]
     frames[:] = np.full(frames.shape, 200, np.uint8)
     augment(store, editor, tmp_path / "out.zarr", AugmentSettings(seed=1), judge=BrightnessJudge())
@@ -617,8 +618,8 @@ def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
         device=meta, edit=edit, photos=editor.photos, components={}, edit_settings=editor.edit_settings,
         image_size=SIZE, initial_latents=editor.initial_latents,
     )  # fmt: skip
-    for name, recorder in (("require_object", check_photos), ("judge_edits", judge_edits)):
-        monkeypatch.setattr(engine, name, recorder)
+    monkeypatch.setattr(work, "require_object", check_photos)
+    monkeypatch.setattr(engine, "judge_edits", judge_edits)
     monkeypatch.setattr(engine, "autocast", lambda *_: nullcontext())  # torch has none for meta
     settings = AugmentSettings(precision="fp32")
     augment(store, elsewhere, tmp_path / "out.zarr", settings, judge=BrightnessJudge())
