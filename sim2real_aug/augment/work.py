@@ -98,7 +98,7 @@ def _photo_set(photos: Photos | None, editor: Any, size: int, ratio: float) -> P
     elif isinstance(photos, str | Path):
         photos = load_photos(photos, size, ratio)
     if photos is None or len(photos) == 0:
-        raise BadInput("the editor holds no photos of its own; give a folder of them with --photos")
+        raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
     return as_photo_set(photos)
 
 

@@ -20,7 +20,7 @@ from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
-from sim2real_aug.editor.composition import Composer, composer_for, say_what_is_hidden
+from sim2real_aug.editor.composition import Composer, composer_for, prompt_size, say_what_is_hidden
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
@@ -28,14 +28,17 @@ from sim2real_aug.judges.photo_check import require_object
 from sim2real_aug.progress import say
 
 
-def open_photos(folder: Path | None, editor: Any, ratio: float = 1.0) -> PhotoSet:
-    """The photos of `folder` at the editor's size, for frames of width / height `ratio`; without a folder those that
-    came with the editor.
+def open_photos(folder: Path | None, editor: Any, store: ReplayBuffer | None = None) -> PhotoSet:
+    """The photos of `folder` as large as prompts for the frames of `store` are, the editor's size without one; without
+    a folder those that came with the editor.
 
     Raises BadInput when neither is there.
     """
     if folder is not None:
-        return load_photos(folder, editor.image_size, ratio)
+        own_size = (editor.image_size,) * 2
+        height, width = own_size if store is None else store.array("img").shape[1:3]
+        ratio = 1.0 if store is None else frame_ratio(store, "img")
+        return load_photos(folder, max(prompt_size(editor, height, width)), ratio)
     if editor.photo_set is None:
         raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
     own: PhotoSet = editor.photo_set
@@ -56,7 +59,8 @@ def simulated_dataset(simulate: DictConfig, run: Path) -> ReplayBuffer:
 
 def checked_composer(editor: Any, photos: PhotoSet, judge: Judge, regions: Sequence[str]) -> Composer | None:
     """`composer_for` of photos that passed `require_object`; says how much of the bench none of them shows."""
-    images, masks = photo_tensors(photos, photos.images.shape[1], editor.device)
+    size = editor.image_size
+    images, masks = photo_tensors(photos.resized(size), size, editor.device)
     require_object(judge, images, masks, photos.names, regions)
     composer = composer_for(editor, images, masks, judge)
     if is_main():
@@ -72,7 +76,8 @@ def training_images(
     redraw: str | None = None,
     composer: Composer | None = None,
 ) -> TrainingImages:
-    """Frames of `buffer` and `photos` at size x size, split into training and held-out frames.
+    """Frames of `buffer` and `photos` at size x size, split into training and held-out frames; the specialist keeps
+    photos as they are.
 
     redraw: see `find_geometry`. Raises BadInput for a store that is too short, or without data/img.
     """
@@ -83,9 +88,10 @@ def training_images(
         read=_reader(buffer, size),
         train=train,
         held_out=held_out,
-        photo_set=photos,
+        photo_set=photos.resized(size),
         geometry=None if exact is None else lambda frames: exact(frames).resized(size),
         composer=composer,
+        kept_photos=photos,
     )
 
 

@@ -39,8 +39,9 @@ FrameReader = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 class TrainingImages:
     """What a run learns from.
 
-    read: frame indices (n,) -> frames (n, S, S, 3) uint8. train, held_out: indices, disjoint.
+    read: frame indices (n,) -> frames (n, S, S, 3) uint8. train, held_out: indices, disjoint. photo_set: at S x S.
     geometry: of the frames, by their indices, where it is known. composer: of an editor that composes its prompts.
+    kept_photos: the photos as large as the store's frames, which the specialist keeps; None: `photo_set`.
     """
 
     read: FrameReader
@@ -49,6 +50,7 @@ class TrainingImages:
     photo_set: PhotoSet
     geometry: GeometryReader | None = None
     composer: Composer | None = None
+    kept_photos: PhotoSet | None = None
 
     @property
     def photos(self) -> NDArray[np.uint8]:

@@ -46,7 +46,7 @@ from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.d3po.update import update, with_reference
 from sim2real_aug.d3po.watch import held_out_targets, open_guard
-from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.devices import memory_advice
 from sim2real_aug.editor.adapter import (
     LoraSettings,
@@ -89,7 +89,7 @@ def train_editor(
         store.array("state")
     require_work(conditions_per_round=settings.conditions_per_round)
     editor = make(config.editor).to(device)
-    photo_set = open_photos(photos, editor, 1.0 if store is None else frame_ratio(store, "img"))
+    photo_set = open_photos(photos, editor, store)
     judge = open_judge(config.judge, device)
     guard = open_guard(config, judge, settings, device)
     read = partial(
@@ -265,7 +265,7 @@ def write_specialist(task: Task, run: RunFolder) -> None:
     if not is_main():
         return
     merge_adapter(task.editor)
-    task.editor.photo_set = task.images.photo_set
+    task.editor.photo_set = task.images.kept_photos or task.images.photo_set
     task.editor.save_pretrained(run.path / "editor")
 
 

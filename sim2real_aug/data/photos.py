@@ -64,6 +64,14 @@ class PhotoSet:
         given, none = self.masks or {}, np.zeros(self.images.shape[1:3], bool)
         return np.stack([given.get(name, none) for name in self.names])
 
+    def resized(self, size: int) -> PhotoSet:
+        """At size x size; itself where it has that size."""
+        if self.images.shape[1:3] == (size, size):
+            return self
+        images = np.stack([_resize(image, size) for image in self.images])
+        masks = {name: _resize(_white(mask), size) > 127 for name, mask in (self.masks or {}).items()}
+        return PhotoSet(images, self.names, masks or None)
+
     @cached_property
     def hashes(self) -> tuple[str, ...]:
         """Of what is made of each photo (hex): its pixels and its mask, so that other corners give another one."""
@@ -94,7 +102,7 @@ def write_photos(photos: PhotoSet | None, folder: Path) -> None:
     for stem, image, mask in zip(stems, photos.images, photos.mask_of_each, strict=True):
         Image.fromarray(image).save(folder / f"{stem}.png")
         if mask.any():
-            Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(folder / f"{stem}{MASK_SUFFIX}")
+            Image.fromarray(_white(mask)).save(folder / f"{stem}{MASK_SUFFIX}")
     (folder / NAMES).write_text(json.dumps(dict(zip(stems, photos.names, strict=True)), indent=2) + "\n")
 
 
@@ -210,6 +218,11 @@ def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, (size, size), interpolation=how), dtype=np.uint8)
 
 
+def _white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A mask as a picture: 255 where it is true, else 0."""
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+
 def _rectify(image: NDArray[np.uint8], size: int, corners: Corners) -> NDArray[np.uint8]:
     """The quadrilateral `corners` seen from above. Sampled finely, then averaged: no aliasing."""
     longest = float(np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).max())
@@ -232,7 +245,7 @@ def _square_mask(
             f"mask {file} is {mask.shape[1]}x{mask.shape[0]} pixels and its photo "
             f"{photo_shape[1]}x{photo_shape[0]}; they must be equal"
         )
-    square = to_square(np.where(mask > 127, 255, 0).astype(np.uint8), size, corners, ratio) > 127
+    square = to_square(_white(mask > 127), size, corners, ratio) > 127
     if not square.any():
         where = "in the part of it that is used" if (mask > 127).any() else "at all"
         raise BadInput(f"mask {file} has no white {where}; white marks the object: mend or remove the mask")

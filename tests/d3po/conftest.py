@@ -12,6 +12,7 @@ from sim2real_aug.d3po.rollouts import Task, TrainingImages
 from sim2real_aug.d3po.scores import Conditions, Scores
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.photos import as_photo_set
+from sim2real_aug.envs import make_renderer
 
 from ..tiny_editor import SIZE, build_editor
 
@@ -69,6 +70,6 @@ def make_task() -> Callable[..., Task]:
 def editor_folder(tmp_path: Path) -> Path:
     """A tiny editor on disk, with two photos."""
     editor = build_editor()
-    editor.photos = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    editor.photos = np.stack([make_renderer("flat").image([450, 60, 256, 220, turn], SIZE) for turn in range(2)])
     editor.save_pretrained(tmp_path / "editor")
     return tmp_path / "editor"

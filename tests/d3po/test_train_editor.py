@@ -1,6 +1,7 @@
 """`train_editor` as the command calls it: shipped configuration, tiny editor and judge, bad input."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,8 +20,8 @@ from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.editor import Editor
+from sim2real_aug.envs import make_renderer
 from sim2real_aug.errors import BadInput, Fault
-from sim2real_aug.judges.compact import CompactJudge
 
 from ..tiny_editor import build_editor
 
@@ -38,10 +39,8 @@ TINY = [
 
 
 @pytest.fixture
-def config(editor_folder: Path, tmp_path: Path) -> DictConfig:
-    CompactJudge(channels=(8, 8), embedding_dim=8).save_pretrained(tmp_path / "judge")
-    places = [f"editor.path={editor_folder}", f"judge.path={tmp_path / 'judge'}"]
-    return compose("train_editor", [*TINY, *places])
+def config(editor_folder: Path) -> DictConfig:
+    return compose("train_editor", [*TINY, f"editor.path={editor_folder}"])
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for index in range(2):
-        cv2.imwrite(str(folder / f"{index}.png"), np.full((40, 50, 3), 60 * index, np.uint8))
+        cv2.imwrite(str(folder / f"{index}.png"), make_renderer("flat").image([450, 60, 256, 220, index], 50)[5:45])
     mask = np.zeros((40, 50), np.uint8)
     mask[:, :25] = 255
     cv2.imwrite(str(folder / "1.mask.png"), mask)
@@ -176,6 +175,22 @@ def test_an_editor_without_photos_asks_for_some(editor_folder: Path) -> None:
     editor.photos = None
     with pytest.raises(BadInput, match="--photos DIR"):
         open_photos(None, editor)
+
+
+def test_a_specialist_keeps_photos_as_large_as_the_frames(photos: Path, tmp_path: Path) -> None:
+    """Of an editor that composes its prompts, which are as large as the frames."""
+    with ReplayBufferWriter.create(tmp_path / "store.zarr") as writer:
+        for _ in range(2):
+            writer.append_episode({"img": np.full((5, 20, 30, 3), 90, np.uint8)})
+    store = ReplayBuffer.open(tmp_path / "store.zarr")
+    composing, taking = (SimpleNamespace(image_size=16, composes=composes) for composes in (True, False))
+    assert open_photos(photos, taking, store).images.shape == (2, 16, 16, 3)
+    kept = open_photos(photos, composing, store)
+    assert kept.images.shape == (2, 30, 30, 3)
+    images = training_images(store, kept, 16, D3POSettings(held_out_frames=3))
+    assert images.photos.shape == (2, 16, 16, 3)
+    assert images.photo_masks.sum() == pytest.approx(kept.mask_of_each.sum() * (16 / 30) ** 2, rel=0.1)
+    assert images.kept_photos is kept
 
 
 def test_frames_and_masks_come_at_the_editors_size(tmp_path: Path, photos: Path) -> None:
