@@ -25,10 +25,11 @@ from sim2real_aug.cli.common import as_json
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.envs.rendering import make_renderer
-from sim2real_aug.gain import materials
 from sim2real_aug.gain.arms import ORACLE, SIM_ONLY, SPECIALIST, Unit
-from sim2real_aug.gain.materials import Experiment
+from sim2real_aug.gain.experiment import Experiment
+from sim2real_aug.gain.materials import Edits, Episodes, Photographs, Redrawn, Specialist
 from sim2real_aug.gain.table import gap_closed
+from sim2real_aug.gain.trials import Policy
 from sim2real_aug.policies.demonstrations import HELD_OUT, load_demonstrations, open_stores
 from sim2real_aug.policies.diffusion import load_policy
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
@@ -103,24 +104,24 @@ def _once(demo: Demo, name: str, work: Callable[[Demo], dict[str, Any]]) -> tupl
 
 
 def simulate_episodes(demo: Demo) -> dict[str, Any]:
-    return {"path": str(materials.simulated(demo.experiment))}
+    return {"path": str(demo.experiment.get(Episodes()))}
 
 
 def draw_oracle(demo: Demo) -> dict[str, Any]:
-    return {"path": str(materials.redrawn(demo.experiment, demo.scene))}
+    return {"path": str(demo.experiment.get(Redrawn(demo.scene)))}
 
 
 def take_photos(demo: Demo) -> dict[str, Any]:
     """Photos of the real domain, of random states: none is of the dataset."""
-    return {"path": str(materials.photographed(demo.experiment, demo.scene))}
+    return {"path": str(demo.experiment.get(Photographs(demo.scene)))}
 
 
 def make_specialist(demo: Demo) -> dict[str, Any]:
-    return _summary(materials.specialist(demo.experiment, demo.scene, demo.config.seed))
+    return _summary(demo.experiment.get(Specialist(demo.scene, demo.config.seed)))
 
 
 def edit_episodes(demo: Demo) -> dict[str, Any]:
-    store = materials.edited(demo.experiment, SPECIALIST, demo.scene, demo.config.seed)
+    store = demo.experiment.get(Edits(SPECIALIST, demo.scene, demo.config.seed))
     buffer = ReplayBuffer.open(store)
     passed = int(buffer.read("edit_ok").sum())
     return {"path": str(store), "frames": buffer.n_frames, "frames_passed": passed}
@@ -130,7 +131,7 @@ def train_arms(demo: Demo) -> dict[str, Any]:
     results = {}
     for arm in ARMS:
         say(f"policy: {arm}")
-        results[arm] = _summary(materials.policy(demo.experiment, demo.unit(arm)))
+        results[arm] = _summary(demo.experiment.get(Policy.of(demo.unit(arm))))
     return results
 
 
@@ -143,9 +144,9 @@ def evaluate_arms(demo: Demo) -> dict[str, Any]:
     results: dict[str, dict[str, Any]] = {arm: {} for arm in ARMS}
     seed = EvaluateSettings.seed + demo.config.seed
     experiment = demo.experiment
-    stores = {demo.scene: materials.redrawn(experiment, demo.scene), SIM_DOMAIN: materials.simulated(experiment)}
+    stores = {demo.scene: experiment.get(Redrawn(demo.scene)), SIM_DOMAIN: experiment.get(Episodes())}
     for arm in ARMS:
-        policy = materials.policy(experiment, demo.unit(arm))
+        policy = experiment.get(Policy.of(demo.unit(arm)))
         for domain, store in stores.items():
             say(f"policy {arm} in {domain}")
             config = experiment.stage("evaluate", "evaluate", domain=domain, seed=seed)
@@ -159,8 +160,8 @@ def action_error(demo: Demo, arm: str, store: str | Path) -> float:
 
     Of the episodes that were held out: no arm has learned from their states in any look.
     """
-    unit = demo.unit(arm)
-    policy, config = load_policy(materials.policy(demo.experiment, unit)), materials.learner(demo.experiment, unit)
+    trained = Policy.of(demo.unit(arm))
+    policy, config = load_policy(demo.experiment.get(trained)), trained.config(demo.experiment)
     share = config.policy.training.val_fraction
     opened = open_stores(store, None, policy.settings, share)
     _, held_out = load_demonstrations(*opened, policy.settings, None, share, config.seed, wanted=(HELD_OUT,))
@@ -203,12 +204,12 @@ def _note(config: DictConfig) -> str:
 def draw(demo: Demo) -> Path:
     """The picture: source, visual prompt, edit, and the same state in the real domain, a row an episode."""
     stores = (
-        materials.simulated(demo.experiment),
-        materials.edited(demo.experiment, SPECIALIST, demo.scene, demo.config.seed),
-        materials.redrawn(demo.experiment, demo.scene),
+        demo.experiment.get(Episodes()),
+        demo.experiment.get(Edits(SPECIALIST, demo.scene, demo.config.seed)),
+        demo.experiment.get(Redrawn(demo.scene)),
     )
     sim, edited, oracle = map(ReplayBuffer.open, stores)
-    photos = load_photos(materials.photographed(demo.experiment, demo.scene), sim.array("img").shape[1])
+    photos = load_photos(demo.experiment.get(Photographs(demo.scene)), sim.array("img").shape[1])
     rows = []
     chosen = episode_range(demo.experiment.stage("augment", "augment").episodes, sim.n_episodes)
     for episode in np.linspace(chosen[0], chosen[-1], demo.config.picture_rows).astype(int):

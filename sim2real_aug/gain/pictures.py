@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.gain.arms import Unit
-from sim2real_aug.gain.materials import Experiment, folder_name, place_of_policy
+from sim2real_aug.gain.experiment import Experiment, folder_name
 from sim2real_aug.gain.table import PROXIES, rows_of
-from sim2real_aug.gain.units import evaluation
+from sim2real_aug.gain.trials import Evaluation
 from sim2real_aug.policies.rollout import load_episodes
 from sim2real_aug.policies.videos import animate
 
@@ -56,7 +56,7 @@ def film(experiment: Experiment, records: Sequence[Record], changed: Container[s
         renderer, shown = make_renderer(scene, config_dir=experiment.config.config_dir), {}
         for record in sorted((r for r in records if r["scene"] == scene), key=lambda r: -int(r["seed"])):
             unit = Unit(record["arm"], scene, record["seed"])
-            folder = evaluation(experiment, unit).folder(place_of_policy(experiment, unit))
+            folder = Evaluation(unit).folder(experiment)
             if (folder / "episodes.npz").exists():
                 shown[unit.arm] = (renderer, load_episodes(folder / "episodes.npz")[0].states)
         if shown:

@@ -5,39 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.provenance import weights_hash
-from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.editor.composition import COMPOSITION
 from sim2real_aug.envs.rendering import scene_records
 from sim2real_aug.gain.arms import ARMS, BASE, COMPOSED, CUT, FEW, RANDOMIZED, SPECIALIST, Unit
-from sim2real_aug.gain.materials import (
-    Experiment,
-    base_editor,
-    editing,
-    learner,
-    photography,
-    piece,
-    place_of,
-    place_of_policy,
-    redrawing,
-    simulation,
-    specialization,
-    translation,
-    trial,
-)
-from sim2real_aug.gain.proxy import ProxySettings
+from sim2real_aug.gain.experiment import Experiment, Piece
+from sim2real_aug.gain.materials import BaseEditor, Cut, Edits, Episodes, Photographs, Redrawn, Specialist
+from sim2real_aug.gain.trials import Evaluation, Policy, Proxy
 from sim2real_aug.judges import load_judge
-from sim2real_aug.policies.evaluation import EvaluateSettings
 from sim2real_aug.runs import is_one_of
 
-Piece = tuple[object, ...]
 Plan = Mapping[str, Any]
+OF_POLICIES = (Policy.stage, Evaluation.stage, Proxy.stage)  # stages that make no material
+KINDS = (Episodes, Redrawn, Photographs, Specialist, Cut, Edits)
+STAGES = {*(kind.stage for kind in KINDS), *OF_POLICIES}
 # Settings that came later than the first records, and the value with which these were measured: a new setting of a
 # command goes here, or every record from before it is refused.
 ADDED = {
@@ -62,26 +48,24 @@ UNMEASURED = (
 )
 
 
-def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> dict[Piece, str]:
-    """The stage that makes each piece of a unit; units that share a piece have its key in common."""
+def pieces_of(unit: Unit, proxy: bool, closed_loop: bool = True) -> list[Piece[Any]]:
+    """The pieces of a unit; those that it shares with others are equal to theirs."""
     arm, scene, seed = ARMS[unit.arm], unit.scene, unit.seed
-    pieces: dict[Piece, str] = {("episodes",): "simulate"}
+    pieces: list[Piece[Any]] = [Episodes()]
     if closed_loop:
-        pieces["policy", unit.arm, scene if arm.knows_scene else None, seed] = "train_policy"
-        pieces["evaluation", unit] = "evaluate"
+        pieces += [Policy.of(unit), Evaluation(unit)]
     if arm.real is not None or proxy:
-        pieces["redrawn", scene] = "redraw"
+        pieces.append(Redrawn(scene))
     if proxy:
-        pieces["proxy", unit] = "proxy"
+        pieces.append(Proxy(unit))
     if arm.edits == RANDOMIZED:
-        pieces["redrawn", RANDOMIZED] = "redraw"
+        pieces.append(Redrawn(RANDOMIZED))
     elif arm.edits is not None:
-        pieces["photos", scene] = "photos"
-        pieces["edits", arm.edits, scene, seed] = "augment"
+        pieces += [Photographs(scene), Edits(arm.edits, scene, seed)]
     if arm.edits == SPECIALIST:
-        pieces["specialist", scene, seed] = "train_editor"
+        pieces.append(Specialist(scene, seed))
     if arm.edits == CUT:
-        pieces["cut", scene, seed] = "train_cut"
+        pieces.append(Cut(scene, seed))
     return pieces
 
 
@@ -91,26 +75,10 @@ def minutes(experiment: Experiment, units: Iterable[Unit], evaluated: Container[
 
     evaluated: those of them that lack only the proxy.
     """
-    config, pieces = experiment.config, dict[Piece, str]()
-    for unit in units:
-        pieces |= pieces_of(unit, config.proxy, closed_loop=unit not in evaluated)
-    left = [stage for key, stage in pieces.items() if not _is_made(experiment, key)]
-    return sum(float(config.stages[stage].budget_seconds) for stage in left) / 60
-
-
-def _is_made(experiment: Experiment, key: Piece) -> bool:
-    match key:
-        case ("episodes",) if experiment.dataset is not None:
-            return True
-        case ("proxy", _):
-            return False
-        case ("policy", str(arm), scene, int(seed)):
-            return (place_of_policy(experiment, Unit(arm, str(scene), seed)) / "summary.json").exists()
-        case ("evaluation", Unit() as unit):
-            chosen = settings(EvaluateSettings, trial(experiment, unit))
-            return (chosen.folder(place_of_policy(experiment, unit)) / "summary.json").exists()
-    place = place_of(experiment, *key)
-    return (place / "summary.json").exists() if key[0] in ("specialist", "cut") else place.exists()
+    proxy, stages = experiment.config.proxy, experiment.config.stages
+    pieces = {piece for unit in units for piece in pieces_of(unit, proxy, closed_loop=unit not in evaluated)}
+    left = [piece.stage for piece in pieces if not piece.is_made(experiment)]
+    return sum(float(stages[stage].budget_seconds) for stage in left) / 60
 
 
 def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
@@ -123,7 +91,7 @@ def plan_of(experiment: Experiment, unit: Unit) -> dict[str, Any]:
     if experiment.dataset is not None:
         del stages["simulate"]
     plan: dict[str, Any] = {
-        "stages": {name: _settings_of(experiment, unit, key) for name, key in stages.items()},
+        "stages": {name: _plain(piece.config(experiment)) for name, piece in stages.items()},
         "dataset": _dataset(experiment),
         "scenes": _scene(experiment, unit.scene),
     }
@@ -170,54 +138,37 @@ def _flat(node: Plan, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _stages_of(unit: Unit, proxy: bool) -> dict[str, Piece]:
+def _stages_of(unit: Unit, proxy: bool) -> dict[str, Piece[Any]]:
     """The pieces of a unit by the names of their stages; frames in random scenes have a name of their own."""
     named = {}
-    for key, stage in pieces_of(unit, proxy).items():
-        random = key == ("redrawn", RANDOMIZED) and unit.scene != RANDOMIZED
-        named[f"{stage}_{RANDOMIZED}" if random else stage] = key
+    for piece in pieces_of(unit, proxy):
+        random = piece == Redrawn(RANDOMIZED) and unit.scene != RANDOMIZED
+        named[f"{piece.stage}_{RANDOMIZED}" if random else piece.stage] = piece
     return named
 
 
-def _settings_of(experiment: Experiment, unit: Unit, key: Piece) -> Any:
-    """All settings that the piece is made with, defaults included, but for the places of other pieces."""
-    kind, seed = key[0], unit.seed
-    if kind == "cut":
-        return asdict(translation(experiment, seed))
-    if kind == "proxy":
-        return asdict(settings(ProxySettings, experiment.config.stages.proxy.settings))
-    if kind == "redrawn":
-        drawn = redrawing(experiment, str(key[1]))
-        return {key: value for key, value in _plain(drawn).items() if key != "source"}
-    made = {
-        "episodes": partial(simulation, experiment),
-        "photos": partial(photography, experiment, unit.scene),
-        "specialist": partial(specialization, experiment, seed),
-        "edits": partial(editing, experiment, seed),
-        "policy": partial(learner, experiment, unit),
-        "evaluation": partial(trial, experiment, unit),
-    }
-    return _plain(made[str(kind)]())
+def _plain(config: Any) -> dict[str, Any]:
+    """A configuration, or settings, as plain containers."""
+    if isinstance(config, DictConfig):
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return asdict(config)
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-
-
-@piece
 def _scene(experiment: Experiment, scene: str) -> dict[str, Any]:
-    return scene_records((scene,), experiment.config.config_dir)
+    return experiment.once(("scene", scene), lambda: scene_records((scene,), experiment.config.config_dir))
 
 
-@piece
 def _dataset(experiment: Experiment) -> str | None:
-    return None if experiment.dataset is None else ReplayBuffer.open(experiment.dataset).content_hash()
+    dataset = experiment.dataset
+    return None if dataset is None else experiment.once("dataset", ReplayBuffer.open(dataset).content_hash)
 
 
-@piece
 def _weights(experiment: Experiment) -> dict[str, str]:
     """The hashes of what edits and judges."""
-    return {
-        "editor": weights_hash(base_editor(experiment).components),
-        "judge": weights_hash({"judge": load_judge()}),
-    }
+    return experiment.once(
+        "weights",
+        lambda: {
+            "editor": weights_hash(experiment.get(BaseEditor()).components),
+            "judge": weights_hash({"judge": load_judge()}),
+        },
+    )

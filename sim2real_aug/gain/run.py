@@ -20,10 +20,12 @@ from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.gain.arms import Unit, units_of
-from sim2real_aug.gain.materials import Experiment, place_of_policy, simulated
+from sim2real_aug.gain.experiment import Experiment
+from sim2real_aug.gain.materials import Episodes
 from sim2real_aug.gain.pictures import film, plot
-from sim2real_aug.gain.plan import UNMEASURED, minutes, plan_of
+from sim2real_aug.gain.plan import OF_POLICIES, STAGES, UNMEASURED, minutes, plan_of
 from sim2real_aug.gain.table import as_json, markdown, rows_of
+from sim2real_aug.gain.trials import Policy
 from sim2real_aug.gain.units import Record, measure_unit, read_record
 from sim2real_aug.policies.demonstrations import open_stores
 from sim2real_aug.policies.diffusion import PolicySettings
@@ -35,8 +37,6 @@ from sim2real_aug.runs import RunFolder, differing_keys, is_one_of, write_text_a
 
 # which units there are, what is measured of them, where their pieces are, and what their budgets were estimated for
 CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials", "machine")
-STAGES = {"simulate", "redraw", "photos", "train_editor", "train_cut", "augment", "train_policy", "evaluate", "proxy"}
-OF_POLICIES = ("train_policy", "evaluate", "proxy")  # stages that make no material
 FREE = (*UNMEASURED, "stages.*.budget_seconds")  # a run goes on with others: its figures do not hang on them
 
 
@@ -122,7 +122,7 @@ def run_gain(
     if overwrite:
         for unit in chosen:
             (records / unit.file_name).unlink(missing_ok=True)
-            shutil.rmtree(place_of_policy(experiment, unit), ignore_errors=True)
+            shutil.rmtree(Policy.of(unit).place(experiment), ignore_errors=True)
     if left:
         about = minutes(experiment, left, evaluated)
         say(f"{len(left)} of {len(planned)} units to measure, about {about:.0f} minutes on {config.machine}")
@@ -202,7 +202,7 @@ def _require_same_materials(materials: Path, config: DictConfig) -> None:
 
 def _refuse_known_starts(experiment: Experiment) -> None:
     """Raise BadInput when an evaluation would start where an episode of the dataset does."""
-    buffer = ReplayBuffer.open(simulated(experiment))
+    buffer = ReplayBuffer.open(experiment.get(Episodes()))
     known = starts_of(buffer)
     chosen = settings(EvaluateSettings, experiment.stage("evaluate", "evaluate"))
     if known is None:
@@ -219,7 +219,7 @@ def _check_dataset(experiment: Experiment) -> None:
     """Raise BadInput for a dataset of the user's that does not fit the policy or the evaluation."""
     config = experiment.stage("train_policy", "train_policy")
     model = settings(PolicySettings, config.policy.model)
-    open_stores(simulated(experiment), None, model, settings(TrainSettings, config.policy.training).val_fraction)
+    open_stores(experiment.get(Episodes()), None, model, settings(TrainSettings, config.policy.training).val_fraction)
     _refuse_known_starts(experiment)
 
 

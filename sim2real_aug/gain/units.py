@@ -18,15 +18,12 @@ from typing import Any
 import torch
 
 import sim2real_aug
-from sim2real_aug.config import settings
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.arms import ARMS, SPECIALIST, Unit
-from sim2real_aug.gain.materials import Experiment, learner, policy, redrawn, sources, specialist, trial
+from sim2real_aug.gain.experiment import Experiment
+from sim2real_aug.gain.materials import Specialist
 from sim2real_aug.gain.plan import plan_differences, proxy_stages
-from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
-from sim2real_aug.policies.diffusion import PolicySettings
-from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
-from sim2real_aug.policies.trainer import TrainSettings
+from sim2real_aug.gain.trials import Evaluation, Policy, Proxy, sources
 from sim2real_aug.runs import RunFolder, write_text_atomically
 
 Record = dict[str, Any]
@@ -60,7 +57,7 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
         _write(records, unit, record)
     if experiment.config.proxy:
         start = time.monotonic()
-        record["proxy"] = measure_unit_proxy(experiment, unit)
+        record["proxy"] = experiment.get(Proxy(unit))
         record["seconds"]["proxy"] = round(time.monotonic() - start, 1)
         added = {name: plan["stages"][name] for name in proxy_stages(unit)}
         record["plan"]["stages"] |= added  # the rest of the plan is that of the closed loop
@@ -72,9 +69,9 @@ def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) ->
     start = time.monotonic()
     sources(experiment, unit)
     materials = time.monotonic() - start
-    trained = policy(experiment, unit)
-    summary = _summary(trained)
-    evaluated = evaluate(trained, evaluation(experiment, unit))
+    summary = _summary(experiment.get(Policy.of(unit)))
+    evaluated = experiment.get(Evaluation(unit))
+    trained_editor = ARMS[unit.arm].edits == SPECIALIST
     return {
         "arm": unit.arm,
         "scene": unit.scene,
@@ -82,9 +79,7 @@ def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) ->
         "evaluation": {key: value for key, value in evaluated.items() if key != "picture"},
         "proxy": None,
         "policy": summary,
-        "specialist": _summary(specialist(experiment, unit.scene, unit.seed))
-        if ARMS[unit.arm].edits == SPECIALIST
-        else None,
+        "specialist": _summary(experiment.get(Specialist(unit.scene, unit.seed))) if trained_editor else None,
         "seconds": {  # materials: of what was still to make; the others whole, over all sessions
             "materials": round(materials, 1),
             "training": summary["seconds"],
@@ -100,20 +95,6 @@ def _closed_loop(experiment: Experiment, unit: Unit, plan: Mapping[str, Any]) ->
 def _write(records: Path, unit: Unit, record: Record) -> None:
     records.mkdir(parents=True, exist_ok=True)
     write_text_atomically(records / unit.file_name, json.dumps(record, indent=1) + "\n")
-
-
-def evaluation(experiment: Experiment, unit: Unit) -> EvaluateSettings:
-    return settings(EvaluateSettings, trial(experiment, unit))
-
-
-def measure_unit_proxy(experiment: Experiment, unit: Unit) -> dict[str, float]:
-    config = learner(experiment, unit)
-    model: PolicySettings = settings(PolicySettings, config.policy.model)
-    training = settings(
-        TrainSettings, {**config.policy.training, "seed": unit.seed, "device": config.device}
-    )
-    chosen = settings(ProxySettings, experiment.config.stages.proxy.settings)
-    return measure_proxy(sources(experiment, unit), redrawn(experiment, unit.scene), model, training, chosen)
 
 
 def _summary(run: Path) -> dict[str, Any]:

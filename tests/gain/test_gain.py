@@ -14,7 +14,8 @@ from sim2real_aug.envs.push_t import PushTEnv
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain import run
 from sim2real_aug.gain.arms import ARMS, Unit, units_of
-from sim2real_aug.gain.materials import Experiment, cotrained, edited, photographed, redrawn, simulated
+from sim2real_aug.gain.experiment import Experiment
+from sim2real_aug.gain.materials import CoTrained, Edits, Episodes, Photographs, Redrawn
 from sim2real_aug.gain.plan import plan_differences, plan_of
 from sim2real_aug.gain.run import Choice, run_gain
 from sim2real_aug.gain.units import read_record
@@ -264,7 +265,7 @@ def test_frames_have_the_size_that_the_policy_takes(tmp_path):
     model = "++stages.train_policy.settings.policy.model"
     config = compose("gain", [*TINY, f"{model}.image_size=64", f"{model}.crop_size=56"])
     experiment = Experiment(tmp_path, config)
-    for store in (simulated(experiment), redrawn(experiment, "randomized/25")):
+    for store in (experiment.get(Episodes()), experiment.get(Redrawn("randomized/25"))):
         assert ReplayBuffer.open(store).array("img").shape[1:] == (64, 64, 3)
 
 
@@ -290,9 +291,9 @@ def test_cotraining_takes_its_last_episodes_from_the_scene(tmp_path):
     flat, real, mixed = (
         ReplayBuffer.open(path)
         for path in (
-            simulated(experiment),
-            redrawn(experiment, "randomized/25"),
-            cotrained(experiment, "randomized/25"),
+            experiment.get(Episodes()),
+            experiment.get(Redrawn("randomized/25")),
+            experiment.get(CoTrained("randomized/25")),
         )
     )
     last = flat.episode(2)
@@ -304,26 +305,26 @@ def test_cotraining_takes_its_last_episodes_from_the_scene(tmp_path):
         np.testing.assert_array_equal(mixed.read(name), flat.read(name))
     place = tmp_path / "randomized-25/cotrained.zarr"
     place.rename(tmp_path / "randomized-25/cotrained.zarr.partial")  # as a kill leaves it
-    again = cotrained(Experiment(tmp_path, config), "randomized/25")
+    again = Experiment(tmp_path, config).get(CoTrained("randomized/25"))
     np.testing.assert_array_equal(ReplayBuffer.open(again).images()[last], real.images()[last])
     assert [path.name for path in place.parent.glob("cotrained*")] == ["cotrained.zarr"]
     with pytest.raises(BadInput, match=r"cotrained.zarr was made with another real_episodes; remove it"):
-        cotrained(Experiment(tmp_path, compose("gain", [*TINY, "real_episodes=2"])), "randomized/25")
+        Experiment(tmp_path, compose("gain", [*TINY, "real_episodes=2"])).get(CoTrained("randomized/25"))
     too_many = Experiment(tmp_path / "other", compose("gain", [*TINY, "real_episodes=3"]))
     with pytest.raises(BadInput, match="real_episodes must be below the dataset's 3; got 3"):
-        cotrained(too_many, "randomized/25")
+        too_many.get(CoTrained("randomized/25"))
 
 
 def test_edits_of_other_photos_are_not_taken_for_these(tmp_path):
     config, scene = compose("gain", TINY), "randomized/25"
-    store = edited(Experiment(tmp_path, config), "reinhard", scene, 0)
+    store = Experiment(tmp_path, config).get(Edits("reinhard", scene, 0))
     stamp = store.stat().st_mtime_ns
-    assert edited(Experiment(tmp_path, config), "reinhard", scene, 0) == store
+    assert Experiment(tmp_path, config).get(Edits("reinhard", scene, 0)) == store
     assert store.stat().st_mtime_ns == stamp, "not made again"
-    photos = photographed(Experiment(tmp_path, config), scene)
+    photos = Experiment(tmp_path, config).get(Photographs(scene))
     (photos / "001.jpg").write_bytes((photos / "000.jpg").read_bytes())
     with pytest.raises(BadInput, match=r"reinhard-0.zarr was made with another .*photos; remove it"):
-        edited(Experiment(tmp_path, config), "reinhard", scene, 0)
+        Experiment(tmp_path, config).get(Edits("reinhard", scene, 0))
 
 
 @pytest.mark.parametrize(

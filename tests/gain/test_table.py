@@ -11,7 +11,7 @@ import pytest
 
 from sim2real_aug.errors import BadInput
 from sim2real_aug.gain.arms import ARMS, Unit, units_of
-from sim2real_aug.gain.materials import Experiment
+from sim2real_aug.gain.experiment import Experiment
 from sim2real_aug.gain.plan import minutes
 from sim2real_aug.gain.table import as_json, correlation, gap_closed, markdown, rows_of
 
