@@ -14,15 +14,18 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from sim2real_aug.errors import BadInput
+from sim2real_aug.locks import held
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,12 +85,15 @@ class Call:
     overwrite: bool = False
     dry_run: bool = False
     as_json: bool = False
+    alone: bool = False
+    until_end: ExitStack = field(default_factory=ExitStack)
 
     def compose(self, options: Mapping[str, object], **places: object) -> DictConfig:
         """The configuration with what was typed: `options` by key (None: not typed), then the overrides.
 
         A configuration with a key `config_dir` learns where --config-dir is: scenes are looked up there too.
-        With --dry-run the command ends here: the configuration is printed, with `places` (dataset, out, ...).
+        With --dry-run the command ends here: the configuration is printed, with `places` (dataset, out, ...). A place
+        `out` is held until the command ends: BadInput where another process writes there.
         """
         from sim2real_aug.config import as_override, compose
 
@@ -103,7 +109,14 @@ class Call:
             config.config_dir = str(self.config_dir)
         if self.dry_run:
             raise _DryRun(config, places)
+        if "out" in places:
+            self.hold(str(places["out"]))
         return config
+
+    def hold(self, out: str | Path) -> None:
+        """See `compose`. Of several processes that share a command (torchrun, accelerate) the first one holds it."""
+        if self.alone and "://" not in str(out) and int(os.environ.get("RANK", "0")) == 0:
+            self.until_end.enter_context(held(Path(out).expanduser()))
 
 
 def location(text: str) -> str | Path:
@@ -152,12 +165,14 @@ def command(
     name: str,
     config: str | None = None,
     writes: bool = False,
+    alone: bool = True,
     show: Callable[[Summary], None] = show_summary,
 ) -> Callable[[Callable[..., Summary]], Callable[..., Summary]]:
     """Register `function(call, ...) -> Summary` as the command `name`, with the common options added.
 
     config: the configuration's name, for commands that compose one: adds --config-dir, --dry-run, overrides.
-    writes: adds --overwrite. show: prints the summary for a reader, in place of --json.
+    writes: adds --overwrite. alone: no other process may write to the same output at a time.
+    show: prints the summary for a reader, in place of --json.
     A summary whose `ok` is False gives exit code 1.
     """
     added = ["overwrite"] * writes + ["config_dir", "dry_run"] * (config is not None) + ["as_json"]
@@ -170,9 +185,10 @@ def command(
         def run(**values: Any) -> None:
             common = {key: values.pop(key) for key in added}
             common["overrides"] = _collect_overrides(own, values, common.get("overrides") or [])
-            call = Call(config=config, **common)
+            call = Call(config=config, alone=writes and alone, **common)
             try:
-                summary = function(call, **values)
+                with call.until_end:
+                    summary = function(call, **values)
             except _DryRun as dry:
                 return _print_dry_run(dry, call.as_json)
             typer.echo(as_json(summary)) if call.as_json else show(summary)

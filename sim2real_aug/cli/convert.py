@@ -37,6 +37,7 @@ def convert(
     from sim2real_aug.data.images import images_to_store
     from sim2real_aug.data.stores import is_store
 
+    call.hold(target)
     place = location(source)
     if isinstance(place, Path) and place.is_dir() and not is_store(place):
         return images_to_store(place, target, zarr_format or 2, size, bayer, call.overwrite)

@@ -20,7 +20,7 @@ def show(summary: Summary) -> None:
         typer.echo(f"video:  {path}")
 
 
-@command("gain", config="gain", writes=True, show=show)
+@command("gain", config="gain", writes=True, alone=False, show=show)
 def gain(
     call: Call,
     dataset: Annotated[

@@ -173,3 +173,17 @@ def test_photos_that_cannot_be_read_are_refused(cli, sim, photos):
     (photos / "2.jpg").write_bytes(b"not a photo")
     assert "2.jpg" in refused(cli("train-editor", sim, "--photos", photos, *TINY_D3PO))
     assert "photos" in refused(cli("train-editor", sim, "--photos", photos.parent / "none", *TINY_D3PO))
+
+
+def test_two_commands_do_not_write_to_one_place(start, cli, tmp_path):
+    first = start("simulate", "many.zarr", "--episodes", 500, "--source", "expert", "workers=1")
+    while not (tmp_path / "many.zarr").exists():
+        assert first.poll() is None
+    second = cli("simulate", "many.zarr", "--episodes", 500, "--source", "expert", "workers=1")
+    assert "many.zarr is being written by process" in refused(second)
+    assert cli("simulate", "other.zarr", "--episodes", 1, "max_steps=5").returncode == 0
+    first.kill()
+    first.communicate()
+    again = cli("simulate", "many.zarr", "--episodes", 1, "--source", "expert", "workers=1", "--overwrite")
+    assert again.returncode == 0
+    assert not list(tmp_path.glob(".*lock"))
