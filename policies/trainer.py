@@ -258,9 +258,9 @@ def train_policy(
     has_landmarks = LANDMARKS in stores[0].names
     if settings.landmark_weight and has_landmarks:
         stores[0].check_finite(LANDMARKS)
-    with open_dict(config):  # the places alone do not say what was learned from
+    with open_dict(config):  # places do not say what was learned from, and may be others when a run goes on
         config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
-    run = RunFolder.open(out, config, overwrite, free=("device",))
+    run = RunFolder.open(out, config, overwrite, free=("device", "dataset", "augmented"))
     finished = run.summary()
     if finished is not None:
         say(f"{run.path} is finished; --overwrite trains again")

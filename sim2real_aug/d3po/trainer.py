@@ -65,7 +65,8 @@ from sim2real_aug.progress import progress, say
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed
 
-BATCH_SIZE = "d3po.batch_size"  # memory alone: a run may go on with another
+BATCH_SIZE = "d3po.batch_size"  # memory alone
+FREE = (BATCH_SIZE, "device", "dataset", "photos")  # a run may go on with others: of inputs the hashes decide
 HACKED = "the judges' held-out score improves while the guard's gets worse"
 
 
@@ -111,7 +112,7 @@ def train_editor(
     target = None if config.target is None else make(config.target)
     with main_first():
         saved = with_inputs(config, dataset, photos, hashes)
-        run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=(BATCH_SIZE, "device"))
+        run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=FREE)
         finished = run.summary()
         if finished is not None:
             say(f"{run.path} is finished; --overwrite starts again")
@@ -127,8 +128,7 @@ def train_editor(
 def with_inputs(
     config: DictConfig, dataset: str | Path | None, photos: Path | None, hashes: Mapping[str, Any]
 ) -> DictConfig:
-    """The configuration to save with the run: other inputs make another run, and so does other content under the
-    same name."""
+    """The configuration to save with the run: other inputs make another run, wherever they lie."""
     saved = DictConfig(OmegaConf.to_container(config, resolve=True))
     saved.dataset = None if dataset is None else str(dataset)
     saved.photos = None if photos is None else str(photos)

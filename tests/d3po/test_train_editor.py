@@ -157,7 +157,10 @@ def test_other_content_under_the_same_names_is_another_run(
             train_editor(config, store, photos, tmp_path / "run")
 
     store = write_store(10)
-    train_editor(config, store, photos, tmp_path / "run")
+    summary = train_editor(config, store, photos, tmp_path / "run")
+    moved = [path.rename(tmp_path / f"moved-{path.name}") for path in (store, photos)]
+    assert train_editor(config, *moved, tmp_path / "run") == summary, "the same inputs elsewhere"
+    photos = moved[1]
     write_store(20)
     refused("dataset_hash")
     write_store(10)

@@ -212,7 +212,10 @@ def test_data_that_changed_under_its_path_is_another_run(
     original = ReplayBuffer.open(store)
     zarr.open(str(edits), mode="r+")["data/action"][:] = original.read("action")
     short = tiny_config("policy.training.steps=2")
-    train_policy(short, store, edits, out)
+    summary = train_policy(short, store, edits, out)
+    moved = store.rename(tmp_path / "moved.zarr")
+    assert train_policy(short, moved, edits, out) == summary, "the same data elsewhere"
+    moved.rename(store)
     zarr.open(str(edits), mode="r+").attrs["augmentation"] = {"min_region_iou": 0.7}
     with pytest.raises(BadInput, match="holds a run made with another augmented_hash"):
         train_policy(short, store, edits, out)
