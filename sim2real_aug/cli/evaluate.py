@@ -17,6 +17,9 @@ def evaluate(
     domain: Annotated[str | None, typer.Option(help="flat, randomized, randomized/N, pathtraced/SCENE.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many episodes.")] = None,
     seed: Annotated[int | None, typer.Option(help="The first episode's seed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Results and pictures; none: POLICY_RUN/evaluations/...")
+    ] = None,
 ) -> Summary:
     """Run a policy in closed loop and score it.
 
@@ -29,4 +32,7 @@ def evaluate(
     from sim2real_aug.policies.evaluation import EvaluateSettings
     from sim2real_aug.policies.evaluation import evaluate as measure
 
-    return measure(policy, settings(EvaluateSettings, config), overwrite=call.overwrite)
+    chosen = settings(EvaluateSettings, config)
+    out = chosen.folder(policy) if out is None else out
+    call.hold(out)
+    return measure(policy, chosen, out=out, overwrite=call.overwrite)

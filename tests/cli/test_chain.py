@@ -143,14 +143,16 @@ def test_a_store_with_nan_states_is_refused(cli, store):
     assert "state" in refused(cli("inspect", store))
 
 
-def test_train_policy_and_evaluate(cli, sim):
+def test_train_policy_and_evaluate(cli, sim, tmp_path):
     trained = summary(cli("train-policy", sim, "--out", "run", "--json", *TINY_POLICY))
     assert trained["step"] == 2
     assert "seed" in refused(cli("train-policy", sim, "--out", "run", "--seed", 1, *TINY_POLICY))
-    shown = cli("evaluate", "run", "--episodes", 2, "--domain", "randomized/3", "max_steps=9", "--json")
-    result = summary(shown)
+    words = ["evaluate", "run", "--episodes", 2, "--domain", "randomized/3", "max_steps=9", "--json"]
+    result = summary(cli(*words))
     assert (result["episodes"], result["domain"], len(result["per_episode"])) == (2, "randomized/3", 2)
     assert "marble" in refused(cli("evaluate", "run", "--domain", "marble"))
+    assert summary(cli(*words, "--out", "shown"))["per_episode"] == result["per_episode"]
+    assert (tmp_path / "shown/episodes.npz").exists()
     assert "finished" in cli("inspect", "run").stdout
     page = summary(cli("report", "run", "--json"))
     assert (page["report"], page["runs"]) == ("run/report.html", 2)
