@@ -26,6 +26,9 @@ OPTIONAL_MODULES = {
     "pathtraced": "mitsuba",
     "teleop": "pygame",
     "judges": "dreamsim",
+    "codecs": "imagecodecs",
+    "lerobot": "av",
+    "hdf5": "h5py",
     "test": "pytest",
 }
 REACHED = 0.5  # of a matrix product's speed, by a network: what benchmarks/full_size.py asks of it

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.data.photos import SUFFIXES, is_photo, read_photo
-from sim2real_aug.data.stores import copy_folder, pack, refuse_existing
-from sim2real_aug.data.writer import ReplayBufferWriter
+from sim2real_aug.data.stores import refuse_existing
+from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, unknown_name
 from sim2real_aug.progress import progress
 
@@ -101,10 +101,9 @@ def images_to_store(
     refuse_existing(target, overwrite)
     files = find_images(folder)
     first = read_image(files[0], shorter, bayer)
-    unfinished = copy_folder(target)
     names = [file.relative_to(folder).as_posix() for file in files]
     with (
-        ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True, attrs={"image_files": names}) as writer,
+        building(target, zarr_format, {"image_files": names}) as writer,
         progress("read images", len(files), unit="images") as bar,
     ):
         for part in _episodes(files, EPISODE_BYTES // first.nbytes):
@@ -120,7 +119,6 @@ def images_to_store(
                 bar.advance()
             writer.append_episode({"img": frames})
         episodes = writer.n_episodes
-    pack(unfinished, target)
     return {
         "path": str(target),
         "zarr_format": zarr_format,

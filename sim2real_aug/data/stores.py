@@ -62,10 +62,12 @@ def open_store(path: str | Path) -> zarr.Group:
 def _foreign(path: str | Path) -> str | None:
     """What to do about a dataset of another kind; None for what is none that we know."""
     if Path(path).suffix in (".hdf5", ".h5"):
-        return "HDF5 is not read: write its episodes with sim2real_aug.data.ReplayBufferWriter"
-    if Path(path, "meta", "info.json").is_file():
-        return "LeRobot's datasets are not read: write its episodes with sim2real_aug.data.ReplayBufferWriter"
-    return None
+        kind = "an HDF5 file"
+    elif Path(path, "meta", "info.json").is_file():
+        kind = "a dataset of LeRobot's"
+    else:
+        return None
+    return f"it is {kind}: `sim2real-aug convert {path} OUT.zarr` makes a store of it"
 
 
 def _fetched(url: str) -> str:

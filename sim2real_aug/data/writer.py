@@ -7,7 +7,8 @@ what it announces is always on disk. A .zip is built as a folder beside it and p
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from sim2real_aug.data.stores import (
+    copy_folder,
     create_array,
     create_group,
     is_url,
@@ -113,6 +115,11 @@ class ReplayBufferWriter:
         return cls(target, folder, group, chunk_frames)
 
     @property
+    def names(self) -> list[str]:
+        """Of the arrays under data/, sorted."""
+        return sorted(self._arrays)
+
+    @property
     def n_episodes(self) -> int:
         return len(self.episode_ends)
 
@@ -190,6 +197,17 @@ class ReplayBufferWriter:
     ) -> None:
         if kind is None:
             self.close()
+
+
+@contextmanager
+def building(
+    target: str | Path, zarr_format: int = 2, attrs: Mapping[str, Any] | None = None
+) -> Iterator[ReplayBufferWriter]:
+    """A writer of a store that appears at `target`, over what stands there, when the block ends, and not before."""
+    unfinished = copy_folder(target)
+    with ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True, attrs=attrs) as writer:
+        yield writer
+    pack(unfinished, Path(target))
 
 
 def _folder_of(path: str | Path) -> Path:

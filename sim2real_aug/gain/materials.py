@@ -23,9 +23,9 @@ from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
 from sim2real_aug.config import make, settings
 from sim2real_aug.d3po.trainer import train_editor
-from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter, load_photos
+from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.data.replay_buffer import ATTRIBUTE
-from sim2real_aug.data.stores import pack, partial_folder
+from sim2real_aug.data.writer import building
 from sim2real_aug.editor import load_editor
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
@@ -113,14 +113,12 @@ class CoTrained:
             found = ReplayBuffer.open(place).attrs
             _require_same(place, (name for name, value in made_of.items() if found.get(name) != value))
             return place
-        begun = partial_folder(place)
-        with ReplayBufferWriter.create(begun, overwrite=True, attrs=made_of) as writer:
+        with building(place, attrs=made_of) as writer:
             for episode in range(flat.n_episodes):
                 rows = flat.episode(episode)
                 arrays = {name: flat.read(name, rows.start, rows.stop) for name in flat.names if name != "img"}
                 frames = (flat if episode < first_real else real).images(rows.start, rows.stop)
                 writer.append_episode({**arrays, "img": frames})
-        pack(begun, place)
         return place
 
 

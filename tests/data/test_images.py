@@ -94,7 +94,7 @@ def test_options_of_images_are_refused_for_a_store(
 ):
     images_to_store(drive, tmp_path / "drive.zarr")
     assert run(["convert", str(tmp_path / "drive.zarr"), str(tmp_path / "copy.zarr"), "--size", "4"]) == 2
-    assert "--size and --bayer are for a folder of images" in capsys.readouterr().err
+    assert "--size is for images, LeRobot's datasets and HDF5 files; " in capsys.readouterr().err
     assert run(["convert", str(drive), str(tmp_path / "copy.zarr"), "--size", "0"]) == 2
     assert "must be at least 1 pixel" in capsys.readouterr().err
 

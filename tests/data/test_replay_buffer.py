@@ -66,10 +66,10 @@ def test_missing_store(tmp_path: Path) -> None:
 
 def test_datasets_of_another_kind_are_named(tmp_path: Path) -> None:
     (tmp_path / "demos.hdf5").write_bytes(b"\x89HDF\r\n")
-    refused(tmp_path / "demos.hdf5", "HDF5 is not read", "ReplayBufferWriter")
+    refused(tmp_path / "demos.hdf5", "an HDF5 file", "demos.hdf5 OUT.zarr` makes a store of it")
     (tmp_path / "pusht/meta").mkdir(parents=True)
     (tmp_path / "pusht/meta/info.json").write_text("{}")
-    refused(tmp_path / "pusht", "LeRobot's datasets are not read", "ReplayBufferWriter")
+    refused(tmp_path / "pusht", "a dataset of LeRobot's", "pusht OUT.zarr` makes a store of it")
 
 
 def test_folder_that_is_no_store(tmp_path: Path) -> None:

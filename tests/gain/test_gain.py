@@ -304,7 +304,7 @@ def test_cotraining_takes_its_last_episodes_from_the_scene(tmp_path):
     for name in set(flat.names) - {"img"}:
         np.testing.assert_array_equal(mixed.read(name), flat.read(name))
     place = tmp_path / "randomized-25/cotrained.zarr"
-    place.rename(tmp_path / "randomized-25/cotrained.zarr.partial")  # as a kill leaves it
+    place.rename(tmp_path / "randomized-25/cotrained.zarr.copying")  # as a kill leaves it
     again = Experiment(tmp_path, config).get(CoTrained("randomized/25"))
     np.testing.assert_array_equal(ReplayBuffer.open(again).images()[last], real.images()[last])
     assert [path.name for path in place.parent.glob("cotrained*")] == ["cotrained.zarr"]

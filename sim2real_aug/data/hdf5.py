@@ -1,0 +1,116 @@
+"""Demonstrations in robomimic's HDF5 layout, which LIBERO and Isaac Lab write too, made replay buffers of one camera.
+
+    data/demo_0/actions (T, A)    data/demo_0/obs/NAME (T, ...)    data/demo_0/rewards, dones, states, ... (T, ...)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real_aug.data.cameras import one_camera
+from sim2real_aug.data.images import shrunk
+from sim2real_aug.data.stores import one_line, reading, refuse_existing
+from sim2real_aug.data.writer import building
+from sim2real_aug.errors import BadInput, MissingExtra
+from sim2real_aug.progress import progress
+
+if TYPE_CHECKING:
+    from h5py import Dataset, Group
+
+SUFFIXES = (".hdf5", ".h5")
+OBSERVATIONS = "obs/"
+ACTIONS = {"actions": "action"}  # what a store calls it
+
+
+def is_hdf5(file: Path) -> bool:
+    return file.suffix in SUFFIXES
+
+
+def hdf5_to_store(
+    file: Path,
+    target: Path,
+    camera: str | None = None,
+    zarr_format: int = 2,
+    shorter: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a store of a camera's frames, data/img, and of all else that has a row a frame, and return its summary.
+
+    `actions` becomes data/action, `obs/NAME` data/NAME. camera: `obs/NAME`; None where only one is images. shorter:
+    pixels of the shorter side that larger frames are shrunk to. Nothing appears at `target` before the store is
+    complete. Raises BadInput for an existing target, and for a file of another layout.
+    """
+    refuse_existing(target, overwrite)
+    with _opened(file) as demos:
+        first = _arrays(next(iter(demos.values())))
+        chosen = one_camera(file, [name for name, array in first.items() if _is_images(array)], camera)
+        carried = [name for name, array in first.items() if not _is_images(array)]
+        made_of = {"hdf5": {"camera": chosen}}
+        with building(target, zarr_format, made_of) as writer, progress("read demos", len(demos), unit="demos") as bar:
+            for demo in demos.values():
+                writer.append_episode(_episode(demo, chosen, carried, shorter))
+                bar.advance()
+            frames, arrays = writer.n_frames, [f"data/{name}" for name in writer.names]
+    return {
+        "path": str(target),
+        "zarr_format": zarr_format,
+        "frames": frames,
+        "episodes": len(demos),
+        "arrays": [*arrays, "meta/episode_ends"],
+    }
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[dict[str, Group]]:
+    """The demonstrations by their names, in the order of the numbers in these."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingExtra("an HDF5 file", "hdf5") from error
+    try:
+        opened = h5py.File(file)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read ({one_line(error)}); copy or download it again") from error
+    with opened:
+        group = opened.get("data")
+        demos = {name: demo for name, demo in group.items() if "actions" in demo} if group is not None else {}
+        if not demos:
+            raise BadInput(f"{file} has no data/demo_0/actions: HDF5 is read in robomimic's layout only")
+        yield {name: demos[name] for name in sorted(demos, key=_number)}
+
+
+def _number(name: str) -> tuple[int, str]:
+    digits = re.search(r"\d+", name)
+    return (int(digits.group()) if digits else 0, name)
+
+
+def _arrays(demo: Group) -> dict[str, Dataset]:
+    """What has a row a frame, by its name: `obs/NAME`, or `NAME`."""
+    length, found = len(demo["actions"]), {}
+    for prefix, group in ((OBSERVATIONS, demo.get("obs", {})), ("", demo)):
+        for name, array in group.items():
+            if getattr(array, "shape", ()) and len(array) == length and array.dtype.kind in "fiub":
+                found[prefix + name] = array
+    return found
+
+
+def _is_images(array: Dataset) -> bool:
+    return bool(array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3)
+
+
+def _episode(demo: Group, camera: str, carried: list[str], shorter: int | None) -> dict[str, NDArray[Any]]:
+    place = f"{demo.file.filename}{demo.name}"
+    arrays = _arrays(demo)
+    if missing := sorted({camera, *carried} - {*arrays}):
+        raise BadInput(f"{place} has no {', '.join(missing)} with a row for each of its actions, as the first demo has")
+    with reading(place):
+        frames = np.stack([shrunk(frame, shorter) for frame in arrays[camera][:]])
+        rest = {ACTIONS.get(name, name.removeprefix(OBSERVATIONS)): arrays[name][:] for name in carried}
+    return {**rest, "img": frames}

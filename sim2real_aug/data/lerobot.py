@@ -1,0 +1,256 @@
+"""LeRobot's datasets, versions 2 and 3, in a folder of this machine, made replay buffers of one camera.
+
+A frame of the store has the number that LeRobot calls `index`, so that `AugmentedDataset` puts its edits into the
+items of the dataset that it was made of. Layout: huggingface/lerobot, `meta/info.json` and what it names.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sim2real_aug.data.cameras import one_camera
+from sim2real_aug.data.images import shrunk
+from sim2real_aug.data.stores import one_line, refuse_existing
+from sim2real_aug.data.writer import building
+from sim2real_aug.errors import BadInput, MissingExtra
+from sim2real_aug.progress import progress
+
+if TYPE_CHECKING:
+    from pyarrow import Table
+
+INFO = Path("meta", "info.json")
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+NUMBERS = ("float", "int", "uint", "bool")  # how their dtypes begin
+COUNTED = ("index", "frame_index", "episode_index")  # which a store's rows and episode_ends say
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """number: LeRobot's episode_index. first: the `index` of its first frame. table: the file of its rows. video: that
+    of the camera's frames, which begin at `start` seconds; None where frames are in the table."""
+
+    number: int
+    first: int
+    length: int
+    table: Path
+    video: Path | None
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class LeRobotFolder:
+    """root: the folder. info: its meta/info.json. camera: the feature whose frames are read."""
+
+    root: Path
+    info: Mapping[str, Any]
+    camera: str
+
+    @classmethod
+    def open(cls, root: Path, camera: str | None = None) -> LeRobotFolder:
+        """camera: None where there is but one. Raises BadInput for another version, and for a camera that is not there
+        or not named."""
+        try:
+            info = json.loads((root / INFO).read_text())
+            version, features = info["codebase_version"], info["features"]
+            cameras = [name for name, feature in features.items() if feature["dtype"] in ("video", "image")]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{root / INFO} does not describe a dataset of LeRobot's ({one_line(error)})") from error
+        if version not in VERSIONS:
+            raise BadInput(f"{root} is of LeRobot's version {version}; read are {', '.join(VERSIONS)}")
+        return cls(root, info, one_camera(root, cameras, camera))
+
+    @property
+    def in_videos(self) -> bool:
+        return bool(self.info["features"][self.camera]["dtype"] == "video")
+
+    @property
+    def columns(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each feature of numbers that a store carries."""
+        return {
+            name: tuple(feature["shape"])
+            for name, feature in self.info["features"].items()
+            if feature["dtype"].startswith(NUMBERS) and name not in COUNTED
+        }
+
+    def episodes(self) -> list[Episode]:
+        """All episodes by their numbers. Raises BadInput where one is left out or meta/ is damaged."""
+        try:
+            known = self._of_version_3() if self.info["codebase_version"] == "v3.0" else self._of_version_2()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{self.root / 'meta'} is damaged ({one_line(error)}); download it again") from error
+        known.sort(key=lambda episode: episode.number)
+        if [episode.number for episode in known] != list(range(len(known))) or not known:
+            raise BadInput(f"the episodes of {self.root / 'meta'} are not numbered 0, 1, 2, ... without a gap")
+        ends = np.cumsum([episode.length for episode in known]).tolist()
+        return [replace(episode, first=end - episode.length) for episode, end in zip(known, ends, strict=True)]
+
+    def _of_version_2(self) -> list[Episode]:
+        """A file of each episode."""
+        lines = (self.root / "meta" / "episodes.jsonl").read_text().splitlines()
+        found = []
+        for row in map(json.loads, filter(None, lines)):
+            number = int(row["episode_index"])
+            place = {"episode_chunk": number // int(self.info["chunks_size"]), "episode_index": number}
+            video = self._place("video_path", **place, video_key=self.camera) if self.in_videos else None
+            found.append(Episode(number, 0, int(row["length"]), self._place("data_path", **place), video))
+        return found
+
+    def _of_version_3(self) -> list[Episode]:
+        """Several episodes a file."""
+        found, prefix = [], f"videos/{self.camera}"
+        for file in sorted((self.root / "meta" / "episodes").rglob("*.parquet")):
+            for row in read_table(file).to_pylist():
+                table = self._place("data_path", **_numbered(row, "data"))
+                video, start = None, 0.0
+                if self.in_videos:
+                    video = self._place("video_path", **_numbered(row, prefix), video_key=self.camera)
+                    start = float(row[f"{prefix}/from_timestamp"])
+                found.append(Episode(int(row["episode_index"]), 0, int(row["length"]), table, video, start))
+        return found
+
+    def _place(self, template: str, **numbers: Any) -> Path:
+        return self.root / str(self.info[template]).format(**numbers)
+
+    def rows(self, episode: Episode) -> Table:
+        """The rows of an episode. Raises BadInput where they are not as many, or not in order."""
+        table = read_table(episode.table)
+        wanted = [*self.columns, *(() if self.in_videos else (self.camera,)), *COUNTED]
+        if missing := sorted({*wanted} - {*table.column_names}):
+            raise BadInput(f"{episode.table} has no {', '.join(missing)}, which meta/ names; download it again")
+        rows = table.take(np.flatnonzero(table["episode_index"].to_numpy() == episode.number))
+        if not np.array_equal(rows["index"].to_numpy(), episode.first + np.arange(episode.length)):
+            raise BadInput(
+                f"{episode.table}: the rows of episode {episode.number} are not those with index {episode.first} to "
+                f"{episode.first + episode.length - 1}, in order, as meta/ says; download it again"
+            )
+        return rows
+
+    def frames(self, episode: Episode, rows: Table) -> Iterator[Frames]:
+        """Its frames (H, W, 3), in order."""
+        if episode.video is None:
+            return (_decoded(cell.as_py(), self.root) for cell in rows[self.camera])
+        return video_frames(episode.video, episode.start, episode.length, float(self.info["fps"]))
+
+
+def is_lerobot(folder: Path) -> bool:
+    return (folder / INFO).is_file()
+
+
+def lerobot_to_store(
+    folder: Path,
+    target: Path,
+    camera: str | None = None,
+    zarr_format: int = 2,
+    shorter: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a store of a camera's frames, data/img, and of all features that are numbers, and return its summary.
+
+    A feature `observation.state` becomes data/state, `next.reward` data/next_reward. shorter: pixels of the shorter
+    side that larger frames are shrunk to. Nothing appears at `target` before the store is complete. Raises BadInput
+    for an existing target, and for a dataset that is damaged or of another version.
+    """
+    refuse_existing(target, overwrite)
+    source = LeRobotFolder.open(folder, camera)
+    episodes = source.episodes()
+    version, fps = source.info["codebase_version"], source.info["fps"]
+    made_of = {"lerobot": {"version": version, "camera": source.camera, "fps": fps}}
+    with (
+        building(target, zarr_format, made_of) as writer,
+        progress("read episodes", sum(episode.length for episode in episodes), unit="frames") as bar,
+    ):
+        for episode in episodes:
+            rows = source.rows(episode)
+            frames = []
+            for frame in source.frames(episode, rows):
+                frames.append(shrunk(frame, shorter))
+                bar.advance()
+            writer.append_episode({"img": np.stack(frames), **_numbers(source, rows)})
+        arrays = [f"data/{name}" for name in writer.names]
+    return {
+        "path": str(target),
+        "zarr_format": zarr_format,
+        "frames": sum(episode.length for episode in episodes),
+        "episodes": len(episodes),
+        "arrays": [*arrays, "meta/episode_ends"],
+    }
+
+
+def _numbers(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:
+    """The features of numbers by the names that a store has for them, (n, ...)."""
+    arrays = {}
+    for name, shape in source.columns.items():
+        values = np.array(rows[name].to_pylist())
+        if values.dtype.kind == "f":
+            values = values.astype(np.float32)
+        arrays[name.removeprefix("observation.").replace(".", "_")] = values.reshape(len(values), *shape)
+    return arrays
+
+
+def _numbered(row: Mapping[str, Any], prefix: str) -> dict[str, int]:
+    return {name: int(row[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
+
+
+@lru_cache(maxsize=1)
+def read_table(file: Path) -> Table:
+    """A parquet file; the last one is remembered, since episodes share files."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingExtra("a dataset of LeRobot's", "lerobot") from error
+    try:
+        return parquet.read_table(file)
+    except (OSError, ValueError) as error:  # pyarrow's own are among them
+        raise BadInput(f"{file} cannot be read ({one_line(error)}); download it again") from error
+
+
+def _decoded(cell: Mapping[str, Any], root: Path) -> Frames:
+    """An image of a table: its bytes, or the path of its file."""
+    content = cell["bytes"]
+    source = root / cell["path"] if content is None else io.BytesIO(content)
+    try:
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"an image of {root} cannot be read ({one_line(error)}); download it again") from error
+
+
+def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[Frames]:
+    """`count` frames (H, W, 3) of a video from `start` seconds on, at `fps` frames a second.
+
+    Raises BadInput where one is missing: actions would be put beside the frames of others.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise MissingExtra("a dataset of LeRobot's with videos", "lerobot") from error
+    found = 0
+    try:
+        with av.open(str(file)) as container:
+            stream = container.streams.video[0]
+            container.seek(int(start / stream.time_base), stream=stream)  # to the last key frame before it
+            for frame in container.decode(stream):
+                late = frame.time - (start + found / fps)
+                if found == count or late > 0.5 / fps:
+                    break
+                if late > -0.5 / fps:
+                    found += 1
+                    yield frame.to_ndarray(format="rgb24")
+    except (OSError, ValueError, IndexError, TypeError) as error:  # PyAV's own are among them
+        raise BadInput(f"{file} cannot be read ({one_line(error)}); download it again") from error
+    if found < count:
+        raise BadInput(
+            f"{file} has no frame at {start + found / fps:.3f} s, where one is due; download it again, or leave the "
+            "episode out"
+        )
