@@ -243,21 +243,22 @@ def region_distance(
     read before, by `keys` (U,), what tells photos apart.
     """
     keys, known = keys or [str(index) for index in range(len(photos))], known or PhotoReadings()
-    found = source_masks.flatten(2).any(-1)[..., None] & photo_masks.flatten(2).any(-1)[:, place]
+    found = source_masks.flatten(2).any(-1)[..., None] & photo_masks.flatten(2).any(-1)[:, place]  # (R, C, n)
     found = torch.cat([found, ~found.any(0, keepdim=True)])  # the whole frame is a region of its own
     source_masks, photo_masks = (
         torch.cat([masks, torch.ones_like(masks[:1])]) for masks in (source_masks, photo_masks)
     )
     total = edits.new_zeros(*place.shape, edits.shape[1])  # (C, n, K)
-    for region, (pairs, m_og, m_sty) in enumerate(zip(found, source_masks, photo_masks, strict=True)):
-        rows = pairs.any(1)
+    for region, (both, m_og, m_sty) in enumerate(zip(found, source_masks, photo_masks, strict=True)):
+        rows = both.any(1)
         if not rows.any():
             continue
-        used, mine = place[pairs].unique(return_inverse=True)
-        read = partial(_embed_some, judge, photos[used], m_sty[used])
-        seen = torch.stack(_remembered(known.embeddings, [(region, keys[photo]) for photo in used.tolist()], read))
-        edited = _embed_edits(judge, edits[rows], m_og[rows])[pairs[rows].nonzero()[:, 0]]
-        total[pairs] += 1 - F.cosine_similarity(edited, seen[mine][:, None], dim=-1)
+        whole_for_none = m_sty | ~m_sty.flatten(1).any(1)[:, None, None]  # where it is not found it does not count
+        read = partial(_embed_some, judge, photos, whole_for_none)
+        seen = torch.stack(_remembered(known.embeddings, [(region, key) for key in keys], read))[place[rows]]
+        edited = _embed_edits(judge, edits[rows], m_og[rows])
+        apart = 1 - F.cosine_similarity(edited[:, None], seen[:, :, None], dim=-1)
+        total[rows] += torch.where(both[rows, :, None], apart, 0)
     return (total / found.sum(0)[..., None]).mean(1)
 
 

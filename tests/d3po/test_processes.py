@@ -11,7 +11,6 @@ import torch
 
 from sim2real_aug.d3po.processes import collect, join_processes, own, require_work, sum_gradients
 from sim2real_aug.errors import BadInput
-from sim2real_aug.judges.compact import CompactJudge
 
 SMALL = [
     "device=cpu", "simulate.settings.episodes=2", "simulate.settings.max_steps=6", "d3po.rounds=2",
@@ -21,9 +20,9 @@ SMALL = [
 ]  # fmt: skip
 
 
-def train(out: Path, editor: Path, judge: Path, launcher: list[str]) -> subprocess.CompletedProcess[str]:
+def train(out: Path, editor: Path, launcher: list[str]) -> subprocess.CompletedProcess[str]:
     command = [*launcher, "-m", "sim2real_aug", "train-editor", "--out", str(out), "--json", *SMALL]
-    places = [f"editor.path={editor}", f"judge.path={judge}"]
+    places = [f"editor.path={editor}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # Elsewhere than in the checkout, whose folder would be imported in place of what is installed.
     words, where = [sys.executable, *command, *places], out.parent
@@ -31,12 +30,10 @@ def train(out: Path, editor: Path, judge: Path, launcher: list[str]) -> subproce
 
 
 def test_two_processes_give_the_metrics_of_one(editor_folder: Path, tmp_path: Path) -> None:
-    judge = tmp_path / "judge"
-    CompactJudge(channels=(8, 8), embedding_dim=8).save_pretrained(judge)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    alone = train(tmp_path / "alone", editor_folder, judge, [])
+    alone = train(tmp_path / "alone", editor_folder, [])
     assert alone.returncode == 0, alone.stderr
-    both = train(tmp_path / "both", editor_folder, judge, launcher)
+    both = train(tmp_path / "both", editor_folder, launcher)
     assert both.returncode == 0, both.stderr
     summary = json.loads(both.stdout)
     assert (summary["processes"], summary["rounds"]) == (2, 2), "one document, from the main process"
