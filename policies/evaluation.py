@@ -141,22 +141,24 @@ def evaluate(
     check_fits_push_t(policy)
     if path is not None and not settings.allow_training_starts:
         _refuse_training_starts(path, settings)
-    run = None
-    if out is not None:
-        made_with = {**dataclasses.asdict(settings), "policy": dataclasses.asdict(policy.settings)}
-        made_with["weights"] = _digest(policy) if isinstance(policy, DiffusionPolicy) else "unknown"
-        for name in ("workers", "allow_training_starts"):  # no other episodes
-            made_with.pop(name)
-        made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
-        config = OmegaConf.create(made_with)
-        run = RunFolder.open(out, config, overwrite, free=(*SHOWN, *ADDED))
-        finished = run.summary()
-        if finished is not None and isinstance(policy, DiffusionPolicy):
-            say(f"{run.path} is finished; --overwrite evaluates again")
-            return _shown_anew(finished, settings, run)
+    run = None if out is None else _opened(Path(out), policy, settings, overwrite)
+    finished = None if run is None else run.summary()
+    if run is not None and finished is not None and isinstance(policy, DiffusionPolicy):
+        say(f"{run.path} is finished; --overwrite evaluates again")
+        return _shown_anew(finished, settings, run)
     if path is not None and run is not None and device.type == "cpu" and is_pathtraced(settings.domain):
         return _evaluate_apart(path, settings, run)
     return _evaluate(policy, settings, run)
+
+
+def _opened(out: Path, policy: Policy, settings: EvaluateSettings, overwrite: bool) -> RunFolder:
+    """The folder of this evaluation. Raises BadInput for one of another policy, or of other settings."""
+    made_with = {**dataclasses.asdict(settings), "policy": dataclasses.asdict(policy.settings)}
+    made_with["weights"] = _digest(policy) if isinstance(policy, DiffusionPolicy) else "unknown"
+    for name in ("workers", "allow_training_starts"):  # no other episodes
+        made_with.pop(name)
+    made_with["scenes"] = scene_records((settings.domain,), made_with.pop("config_dir"))
+    return RunFolder.open(out, OmegaConf.create(made_with), overwrite, free=(*SHOWN, *ADDED))
 
 
 def _refuse_training_starts(policy_run: Path, settings: EvaluateSettings) -> None:
