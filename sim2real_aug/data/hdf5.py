@@ -57,14 +57,7 @@ def hdf5_to_store(
             for demo in demos.values():
                 writer.append_episode(_episode(demo, chosen, carried, shorter))
                 bar.advance()
-            frames, arrays = writer.n_frames, [f"data/{name}" for name in writer.names]
-    return {
-        "path": str(target),
-        "zarr_format": zarr_format,
-        "frames": frames,
-        "episodes": len(demos),
-        "arrays": [*arrays, "meta/episode_ends"],
-    }
+            return writer.summary(target)
 
 
 @contextmanager

@@ -118,14 +118,7 @@ def images_to_store(
                 frame[:] = image
                 bar.advance()
             writer.append_episode({"img": frames})
-        episodes = writer.n_episodes
-    return {
-        "path": str(target),
-        "zarr_format": zarr_format,
-        "frames": len(files),
-        "episodes": episodes,
-        "arrays": ["data/img", "meta/episode_ends"],
-    }
+        return writer.summary(target)
 
 
 def _episodes(files: list[Path], most: int) -> Iterator[list[Path]]:

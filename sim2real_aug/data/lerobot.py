@@ -177,14 +177,7 @@ def lerobot_to_store(
                 frames.append(shrunk(frame, shorter))
                 bar.advance()
             writer.append_episode({"img": np.stack(frames), **_numbers(source, rows)})
-        arrays = [f"data/{name}" for name in writer.names]
-    return {
-        "path": str(target),
-        "zarr_format": zarr_format,
-        "frames": sum(episode.length for episode in episodes),
-        "episodes": len(episodes),
-        "arrays": [*arrays, "meta/episode_ends"],
-    }
+        return writer.summary(target)
 
 
 def _numbers(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:

@@ -115,11 +115,6 @@ class ReplayBufferWriter:
         return cls(target, folder, group, chunk_frames)
 
     @property
-    def names(self) -> list[str]:
-        """Of the arrays under data/, sorted."""
-        return sorted(self._arrays)
-
-    @property
     def n_episodes(self) -> int:
         return len(self.episode_ends)
 
@@ -179,6 +174,16 @@ class ReplayBufferWriter:
                     f"the episodes before; got {value.shape} {value.dtype}"
                 )
         return next(iter(lengths.values()))
+
+    def summary(self, place: str | Path) -> dict[str, Any]:
+        """What a command that made a store at `place` says of it."""
+        return {
+            "path": str(place),
+            "zarr_format": self._group.metadata.zarr_format,
+            "frames": self.n_frames,
+            "episodes": self.n_episodes,
+            "arrays": [*(f"data/{name}" for name in sorted(self._arrays)), "meta/episode_ends"],
+        }
 
     def close(self) -> None:
         """Finish: pack a .zip; a folder is complete already."""
