@@ -11,7 +11,7 @@ import pytest
 from sim2real_aug.errors import BadInput
 from sim2real_aug.locks import held
 
-SPAWN = multiprocessing.get_context("spawn")
+FORK = multiprocessing.get_context("fork")  # a new interpreter would not find this module
 
 
 def hold_until_told(place: Path, pipe: Connection) -> None:
@@ -27,8 +27,8 @@ def hold_until_told(place: Path, pipe: Connection) -> None:
 
 
 def another(place: Path) -> tuple[multiprocessing.Process, Connection]:
-    ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=hold_until_told, args=(place, theirs), daemon=True)
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=hold_until_told, args=(place, theirs), daemon=True)
     process.start()
     theirs.close()
     return process, ours
