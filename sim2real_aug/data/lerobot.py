@@ -232,6 +232,7 @@ def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[F
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
+            stream.thread_type = "AUTO"  # frames are decoded side by side
             container.seek(int(start / stream.time_base), stream=stream)  # to the last key frame before it
             for frame in container.decode(stream):
                 late = frame.time - (start + found / fps)
