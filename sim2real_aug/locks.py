@@ -24,9 +24,10 @@ def held(place: Path) -> Iterator[None]:
     A POSIX record lock: it goes with its process, also by kill -9, and worker processes have no part in it. Where
     files cannot be locked nothing is held.
     """
-    lock = place.absolute().with_name(f".{place.name}.lock")
+    place = place.absolute()
+    lock = place.with_name(f".{place.name}.lock")
     new_folders = [folder for folder in lock.parents if not folder.exists()]
-    descriptor = _locked(lock)
+    descriptor = _locked(lock, place)
     try:
         yield
     finally:
@@ -38,8 +39,8 @@ def held(place: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _locked(lock: Path) -> int | None:
-    """An open descriptor that holds `lock`; None where that cannot be."""
+def _locked(lock: Path, place: Path) -> int | None:
+    """An open descriptor that holds `lock`, for `place`; None where that cannot be."""
     if fcntl is None:
         return None
     while True:
@@ -53,7 +54,6 @@ def _locked(lock: Path) -> int | None:
         except (BlockingIOError, PermissionError) as error:
             owner = os.read(descriptor, 200).decode(errors="replace")
             os.close(descriptor)
-            place = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
             raise BadInput(
                 f"{place} is being written by {owner or 'another process'}; wait until it ends, or choose another place"
             ) from error

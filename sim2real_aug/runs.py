@@ -114,9 +114,13 @@ class RunFolder:
         kept = [line for line, counts in lines if not counts or line["step"] <= step]
         write_text_atomically(self.metrics_path, "".join(json.dumps(line) + "\n" for line in kept))
 
+    @property
+    def is_finished(self) -> bool:
+        return self.summary_path.exists()
+
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, None while it is unfinished."""
-        return _parsed(self.summary_path.read_text(), self.summary_path) if self.summary_path.exists() else None
+        return _parsed(self.summary_path.read_text(), self.summary_path) if self.is_finished else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")

@@ -17,12 +17,13 @@ from sim2real_aug.augment.provenance import describe
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
-from sim2real_aug.data.photos import PhotoSet, as_photo_set, load_photos
-from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
+from sim2real_aug.data.photos import PhotoSet, as_photo_set
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.editor.composition import (
     Composer,
     composer_for,
     composition_of,
+    load_prompts,
     prompt_size,
     say_what_is_hidden,
 )
@@ -73,7 +74,7 @@ def prepare(
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     height, width = buffer.array(settings.image_name).shape[1:3]
     size = prompt_size(editor, height, width)
-    prompts = _photo_set(photos, editor, max(size), frame_ratio(buffer, settings.image_name))
+    prompts = _photo_set(photos, editor, height, width)
     images, masks = photo_tensors(prompts, editor.image_size, editor.device)
     per_edit = settings.photos_per_edit
     per_edit = editor.edit_settings.photos_per_edit if per_edit is None else per_edit
@@ -91,12 +92,12 @@ def prepare(
     return work, record
 
 
-def _photo_set(photos: Photos | None, editor: Any, size: int, ratio: float) -> PhotoSet:
-    """`photos` at size x size, for frames of width / height `ratio`, or the editor's own as they are."""
+def _photo_set(photos: Photos | None, editor: Any, height: int, width: int) -> PhotoSet:
+    """`photos` for frames of height x width, or the editor's own as they are."""
     if photos is None:
         photos = getattr(editor, "photo_set", getattr(editor, "photos", None))  # with masks, of an Editor
     elif isinstance(photos, str | Path):
-        photos = load_photos(photos, size, ratio)
+        photos = load_prompts(photos, editor, height, width)
     if photos is None or len(photos) == 0:
         raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
     return as_photo_set(photos)

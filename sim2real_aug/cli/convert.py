@@ -42,7 +42,7 @@ def convert(
     """
     from sim2real_aug.data.convert import convert as copy
     from sim2real_aug.data.hdf5 import hdf5_to_store, is_hdf5
-    from sim2real_aug.data.images import check_reading, images_to_store
+    from sim2real_aug.data.images import images_to_store
     from sim2real_aug.data.lerobot import is_lerobot, lerobot_to_store
     from sim2real_aug.data.stores import is_store
 
@@ -56,7 +56,6 @@ def convert(
     _refuse(source, "--camera", camera, reader is not None, "LeRobot's datasets and HDF5 files")
     _refuse(source, "--bayer", bayer, images, "a folder of images")
     _refuse(source, "--size", size, images or reader is not None, "images, LeRobot's datasets and HDF5 files")
-    check_reading(size, bayer)
     if other is not None and reader is not None:
         return reader(other, target, camera, zarr_format or 2, size, call.overwrite)
     if other is not None and images:

@@ -18,9 +18,9 @@ from sim2real_aug.d3po.processes import is_main, require_work
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
 from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
-from sim2real_aug.data.photos import PhotoSet, load_photos, to_square
+from sim2real_aug.data.photos import PhotoSet, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
-from sim2real_aug.editor.composition import Composer, composer_for, prompt_size, say_what_is_hidden
+from sim2real_aug.editor.composition import Composer, composer_for, load_prompts, say_what_is_hidden
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
@@ -35,10 +35,8 @@ def open_photos(folder: Path | None, editor: Any, store: ReplayBuffer | None = N
     Raises BadInput when neither is there.
     """
     if folder is not None:
-        own_size = (editor.image_size,) * 2
-        height, width = own_size if store is None else store.array("img").shape[1:3]
-        ratio = 1.0 if store is None else frame_ratio(store, "img")
-        return load_photos(folder, max(prompt_size(editor, height, width)), ratio)
+        size = (editor.image_size,) * 2 if store is None else store.array("img").shape[1:3]
+        return load_prompts(folder, editor, *size)
     if editor.photo_set is None:
         raise BadInput("this editor brings no photos of its own; give some with --photos DIR")
     own: PhotoSet = editor.photo_set

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.data.cameras import one_camera
-from sim2real_aug.data.images import shrunk
-from sim2real_aug.data.stores import one_line, reading, refuse_existing
+from sim2real_aug.data.images import check_reading, numbers_apart, shrunk
+from sim2real_aug.data.stores import reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import progress
@@ -47,6 +46,7 @@ def hdf5_to_store(
     pixels of the shorter side that larger frames are shrunk to. Nothing appears at `target` before the store is
     complete. Raises BadInput for an existing target, and for a file of another layout.
     """
+    check_reading(shorter)
     refuse_existing(target, overwrite)
     with _opened(file) as demos:
         first = _arrays(next(iter(demos.values())))
@@ -67,21 +67,14 @@ def _opened(file: Path) -> Iterator[dict[str, Group]]:
         import h5py
     except ImportError as error:
         raise MissingExtra("an HDF5 file", "hdf5") from error
-    try:
+    with reading(str(file), "copy or download it again"):
         opened = h5py.File(file)
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read ({one_line(error)}); copy or download it again") from error
     with opened:
         group = opened.get("data")
         demos = {name: demo for name, demo in group.items() if "actions" in demo} if group is not None else {}
         if not demos:
             raise BadInput(f"{file} has no data/demo_0/actions: HDF5 is read in robomimic's layout only")
-        yield {name: demos[name] for name in sorted(demos, key=_number)}
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.search(r"\d+", name)
-    return (int(digits.group()) if digits else 0, name)
+        yield {name: demos[name] for name in sorted(demos, key=numbers_apart)}
 
 
 def _arrays(demo: Group) -> dict[str, Dataset]:

@@ -48,13 +48,16 @@ def _is_in_hidden(place: Path) -> bool:
 
 
 def _in_order(file: Path) -> tuple[Any, ...]:
-    """Sorts by folder, then by name, and numbers in them as numbers: 2.png before 10.png."""
-    parts = [file.parent.as_posix(), file.name]
-    numbers = [[int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", part)] for part in parts]
-    return *numbers, file
+    """Sorts by folder, then by name."""
+    return numbers_apart(file.parent.as_posix()), numbers_apart(file.name), file
 
 
-def check_reading(shorter: int | None, bayer: str | None) -> None:
+def numbers_apart(name: str) -> list[int | str]:
+    """Sorts names with the numbers in them as numbers: 2.png before 10.png."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
+
+
+def check_reading(shorter: int | None, bayer: str | None = None) -> None:
     """Raises BadInput for what `read_image` cannot do."""
     if bayer is not None and bayer not in BAYER:
         raise unknown_name("bayer pattern", bayer, BAYER)

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sim2real_aug.data.cameras import one_camera
-from sim2real_aug.data.images import shrunk
-from sim2real_aug.data.stores import one_line, refuse_existing
+from sim2real_aug.data.images import check_reading, shrunk
+from sim2real_aug.data.stores import one_line, reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import progress
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 INFO = Path("meta", "info.json")
 VERSIONS = ("v2.0", "v2.1", "v3.0")
+AGAIN = "download it again"
 NUMBERS = ("float", "int", "uint", "bool")  # how their dtypes begin
 COUNTED = ("index", "frame_index", "episode_index")  # which a store's rows and episode_ends say
 Frames = NDArray[np.uint8]
@@ -85,10 +86,8 @@ class LeRobotFolder:
 
     def episodes(self) -> list[Episode]:
         """All episodes by their numbers. Raises BadInput where one is left out or meta/ is damaged."""
-        try:
+        with reading(str(self.root / "meta"), AGAIN):
             known = self._of_version_3() if self.info["codebase_version"] == "v3.0" else self._of_version_2()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{self.root / 'meta'} is damaged ({one_line(error)}); download it again") from error
         known.sort(key=lambda episode: episode.number)
         if [episode.number for episode in known] != list(range(len(known))) or not known:
             raise BadInput(f"the episodes of {self.root / 'meta'} are not numbered 0, 1, 2, ... without a gap")
@@ -122,9 +121,8 @@ class LeRobotFolder:
     def _place(self, template: str, **numbers: Any) -> Path:
         return self.root / str(self.info[template]).format(**numbers)
 
-    def rows(self, episode: Episode) -> Table:
-        """The rows of an episode. Raises BadInput where they are not as many, or not in order."""
-        table = read_table(episode.table)
+    def rows(self, episode: Episode, table: Table) -> Table:
+        """The rows of an episode in its table. Raises BadInput where they are not as many, or not in order."""
         wanted = [*self.columns, *(() if self.in_videos else (self.camera,)), *COUNTED]
         if missing := sorted({*wanted} - {*table.column_names}):
             raise BadInput(f"{episode.table} has no {', '.join(missing)}, which meta/ names; download it again")
@@ -135,6 +133,12 @@ class LeRobotFolder:
                 f"{episode.first + episode.length - 1}, in order, as meta/ says; download it again"
             )
         return rows
+
+    def rows_of_each(self, episodes: list[Episode]) -> Iterator[tuple[Episode, Table]]:
+        """Each episode with its rows; a table that several share is read once."""
+        for file, sharing in groupby(episodes, key=lambda episode: episode.table):
+            table = read_table(file)
+            yield from ((episode, self.rows(episode, table)) for episode in sharing)
 
     def frames(self, episode: Episode, rows: Table) -> Iterator[Frames]:
         """Its frames (H, W, 3), in order."""
@@ -161,6 +165,7 @@ def lerobot_to_store(
     side that larger frames are shrunk to. Nothing appears at `target` before the store is complete. Raises BadInput
     for an existing target, and for a dataset that is damaged or of another version.
     """
+    check_reading(shorter)
     refuse_existing(target, overwrite)
     source = LeRobotFolder.open(folder, camera)
     episodes = source.episodes()
@@ -170,8 +175,7 @@ def lerobot_to_store(
         building(target, zarr_format, made_of) as writer,
         progress("read episodes", sum(episode.length for episode in episodes), unit="frames") as bar,
     ):
-        for episode in episodes:
-            rows = source.rows(episode)
+        for episode, rows in source.rows_of_each(episodes):
             frames = []
             for frame in source.frames(episode, rows):
                 frames.append(shrunk(frame, shorter))
@@ -195,28 +199,22 @@ def _numbered(row: Mapping[str, Any], prefix: str) -> dict[str, int]:
     return {name: int(row[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
 
 
-@lru_cache(maxsize=1)
 def read_table(file: Path) -> Table:
-    """A parquet file; the last one is remembered, since episodes share files."""
+    """A parquet file."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra("a dataset of LeRobot's", "lerobot") from error
-    try:
+    with reading(str(file), AGAIN):
         return parquet.read_table(file)
-    except (OSError, ValueError) as error:  # pyarrow's own are among them
-        raise BadInput(f"{file} cannot be read ({one_line(error)}); download it again") from error
 
 
 def _decoded(cell: Mapping[str, Any], root: Path) -> Frames:
     """An image of a table: its bytes, or the path of its file."""
     content = cell["bytes"]
     source = root / cell["path"] if content is None else io.BytesIO(content)
-    try:
-        with Image.open(source) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"an image of {root} cannot be read ({one_line(error)}); download it again") from error
+    with reading(f"an image of {root}", AGAIN), Image.open(source) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[Frames]:
@@ -229,20 +227,17 @@ def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[F
     except ImportError as error:
         raise MissingExtra("a dataset of LeRobot's with videos", "lerobot") from error
     found = 0
-    try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"  # frames are decoded side by side
-            container.seek(int(start / stream.time_base), stream=stream)  # to the last key frame before it
-            for frame in container.decode(stream):
-                late = frame.time - (start + found / fps)
-                if found == count or late > 0.5 / fps:
-                    break
-                if late > -0.5 / fps:
-                    found += 1
-                    yield frame.to_ndarray(format="rgb24")
-    except (OSError, ValueError, IndexError, TypeError) as error:  # PyAV's own are among them
-        raise BadInput(f"{file} cannot be read ({one_line(error)}); download it again") from error
+    with reading(str(file), AGAIN), av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"  # frames are decoded side by side
+        container.seek(int(start / stream.time_base), stream=stream)  # to the last key frame before it
+        for frame in container.decode(stream):
+            late = frame.time - (start + found / fps)
+            if found == count or late > 0.5 / fps:
+                break
+            if late > -0.5 / fps:
+                found += 1
+                yield frame.to_ndarray(format="rgb24")
     if found < count:
         raise BadInput(
             f"{file} has no frame at {start + found / fps:.3f} s, where one is due; download it again, or leave the "

@@ -91,7 +91,7 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def reading(place: str) -> Iterator[None]:
+def reading(place: str, remedy: str = "copy or download the store again") -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged chunk into BadInput that names `place`."""
     try:
         yield
@@ -100,9 +100,7 @@ def reading(place: str) -> Iterator[None]:
     except (KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        raise BadInput(
-            f"{place} cannot be read ({one_line(error)}); copy or download the store again"
-        ) from error
+        raise BadInput(f"{place} cannot be read ({one_line(error)}); {remedy}") from error
 
 
 def arrays_of(group: zarr.Group) -> dict[str, zarr.Array]:

@@ -11,12 +11,14 @@ index into REGIONS.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sim2real_aug.data.photos import PhotoSet, load_photos
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.editor.masks import SOFT, blurred, flooded, grown
 from sim2real_aug.editor.pushers import Pushers, read_pushers
@@ -104,6 +106,11 @@ def prompt_size(editor: Any, height: int, width: int) -> tuple[int, int]:
     composes prompts, of which it changes little."""
     own = editor.image_size
     return (own, own) if composition_of(editor) is None or max(height, width) <= own else (height, width)
+
+
+def load_prompts(folder: str | Path, editor: Any, height: int, width: int) -> PhotoSet:
+    """The photos of `folder` as large as the prompts that `editor` is shown for frames of a size, and as wide."""
+    return load_photos(folder, max(prompt_size(editor, height, width)), width / height)
 
 
 def changed(prompts: Tensor, small: Tensor, edits: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class Specialist:
         return experiment.stage(self.stage, "train_editor", seed=self.seed)
 
     def is_made(self, experiment: Experiment) -> bool:
-        return (self.place(experiment) / "summary.json").exists()
+        return RunFolder(self.place(experiment)).is_finished
 
     def make(self, experiment: Experiment) -> Path:
         photos = experiment.get(Photographs(self.scene))
@@ -195,7 +195,7 @@ class Cut:
         return settings(CutSettings, {**experiment.config.stages[self.stage].settings, "seed": self.seed})
 
     def is_made(self, experiment: Experiment) -> bool:
-        return (self.place(experiment) / "summary.json").exists()
+        return RunFolder(self.place(experiment)).is_finished
 
     def make(self, experiment: Experiment) -> Any:
         chosen = self.config(experiment)

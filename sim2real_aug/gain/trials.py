@@ -16,6 +16,7 @@ from sim2real_aug.gain.proxy import ProxySettings, measure_proxy
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.evaluation import EvaluateSettings, evaluate
 from sim2real_aug.policies.trainer import TrainSettings, train_policy
+from sim2real_aug.runs import RunFolder
 
 
 def sources(experiment: Experiment, unit: Unit) -> tuple[str | Path, Path | None]:
@@ -55,7 +56,7 @@ class Policy:
         return experiment.stage(self.stage, "train_policy", seed=self.seed, **fixed)
 
     def is_made(self, experiment: Experiment) -> bool:
-        return (self.place(experiment) / "summary.json").exists()
+        return RunFolder(self.place(experiment)).is_finished
 
     def make(self, experiment: Experiment) -> Path:
         place = self.place(experiment)
@@ -79,7 +80,7 @@ class Evaluation:
         return chosen.folder(Policy.of(self.unit).place(experiment))
 
     def is_made(self, experiment: Experiment) -> bool:
-        return (self.folder(experiment) / "summary.json").exists()
+        return RunFolder(self.folder(experiment)).is_finished
 
     def make(self, experiment: Experiment) -> dict[str, Any]:
         policy = experiment.get(Policy.of(self.unit))

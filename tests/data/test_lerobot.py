@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pyarrow import parquet
 
 from sim2real_aug.cli.app import run
 from sim2real_aug.data import AugmentedDataset, ReplayBuffer
-from sim2real_aug.data.lerobot import lerobot_to_store, read_table
+from sim2real_aug.data.lerobot import lerobot_to_store
 from sim2real_aug.errors import BadInput
 
 LENGTHS, FPS, CAMERA = (4, 3, 5), 10, "observation.images.front"
@@ -24,11 +25,6 @@ TOTAL = sum(LENGTHS)
 LEVELS = np.linspace(20, 235, TOTAL).round()  # of grey, one a frame
 EPISODE = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
 FRAME = np.concatenate([np.arange(length) for length in LENGTHS])
-
-
-@pytest.fixture(autouse=True)
-def _forget() -> None:
-    read_table.cache_clear()
 
 
 def png(level: float) -> bytes:
@@ -177,11 +173,17 @@ def test_the_command_makes_one_and_shrinks_its_frames(tmp_path: Path, capsys: py
 
 
 def refused(tmp_path: Path, root: Path, message: str, camera: str | None = None) -> None:
-    read_table.cache_clear()
     with pytest.raises(BadInput, match=message) as caught:
         lerobot_to_store(root, tmp_path / "out.zarr", camera)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("layout", ["2.1", "3.0"])
+def test_a_missing_extra_is_no_damage(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = MAKERS[layout](tmp_path / "pusht")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused(tmp_path, root, r"^a dataset of LeRobot's needs an extra: pip install 'sim2real-aug\[lerobot\]'$")
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
