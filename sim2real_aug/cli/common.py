@@ -114,8 +114,13 @@ class Call:
         return config
 
     def hold(self, out: str | Path) -> None:
-        """See `compose`. Of several processes that share a command (torchrun, accelerate) the first one holds it."""
-        if self.alone and "://" not in str(out) and int(os.environ.get("RANK", "0")) == 0:
+        """See `compose`. Of several processes that share a command (torchrun, accelerate) the first one holds it.
+
+        Raises BadInput for a URL, which a Path has made `s3:/bucket/...`.
+        """
+        if re.match(r"\w+:/", str(out)):
+            raise BadInput(f"{out} is a URL; what a command writes goes to this machine's disk: give a path")
+        if self.alone and os.environ.get("RANK", "0") == "0":
             self.until_end.enter_context(held(Path(out).expanduser()))
 
 

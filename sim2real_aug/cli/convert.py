@@ -10,6 +10,8 @@ import typer
 from sim2real_aug.cli.common import Call, Summary, command, location
 from sim2real_aug.errors import BadInput
 
+RECORDED = ("lerobot", "hdf5")  # the kinds with cameras to choose from
+
 
 @command("convert", writes=True)
 def convert(
@@ -17,7 +19,7 @@ def convert(
     source: Annotated[
         str, typer.Argument(metavar="SRC", help="A store (folder, zip, URL), LeRobot's dataset, HDF5 or images.")
     ],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The copy; one that ends in .zip is a zip.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="The copy; one that ends in .zip is a zip.")],
     zarr_format: Annotated[
         int | None, typer.Option(help="2 (diffusion_policy reads it) or 3; none: as SRC.", min=2, max=3)
     ] = None,
@@ -41,29 +43,39 @@ def convert(
     Example: sim2real-aug convert demos.zarr demos.zarr.zip
     """
     from sim2real_aug.data.convert import convert as copy
-    from sim2real_aug.data.hdf5 import hdf5_to_store, is_hdf5
+    from sim2real_aug.data.hdf5 import hdf5_to_store
     from sim2real_aug.data.images import images_to_store
-    from sim2real_aug.data.lerobot import is_lerobot, lerobot_to_store
-    from sim2real_aug.data.stores import is_store
+    from sim2real_aug.data.lerobot import lerobot_to_store
 
     call.hold(target)
-    place = location(source)
-    other = place if isinstance(place, Path) and place.exists() and not is_store(place) else None
-    reader = None
-    if other is not None and (is_lerobot(other) or is_hdf5(other)):
-        reader = lerobot_to_store if is_lerobot(other) else hdf5_to_store
-    images = other is not None and reader is None and other.is_dir()
-    _refuse(source, "--camera", camera, reader is not None, "LeRobot's datasets and HDF5 files")
-    _refuse(source, "--bayer", bayer, images, "a folder of images")
-    _refuse(source, "--size", size, images or reader is not None, "images, LeRobot's datasets and HDF5 files")
-    if other is not None and reader is not None:
-        return reader(other, target, camera, zarr_format or 2, size, call.overwrite)
-    if other is not None and images:
-        return images_to_store(other, target, zarr_format or 2, size, bayer, call.overwrite)
-    return copy(place, target, zarr_format, as_uint8, call.overwrite)
+    place, out = location(source), Path(target).expanduser()
+    kind = _kind(place)
+    _refuse(source, "--camera", camera is not None and kind not in RECORDED, "LeRobot's datasets and HDF5 files")
+    _refuse(source, "--bayer", bayer is not None and kind != "images", "a folder of images")
+    _refuse(source, "--size", size is not None and kind == "store", "images, LeRobot's datasets and HDF5 files")
+    _refuse(source, "--as-uint8", as_uint8 and kind != "store", "a store whose frames are floats")
+    if kind == "store":
+        return copy(place, out, zarr_format, as_uint8, call.overwrite)
+    if kind == "images":
+        return images_to_store(Path(place), out, zarr_format or 2, size, bayer, call.overwrite)
+    reader = {"lerobot": lerobot_to_store, "hdf5": hdf5_to_store}[kind]
+    return reader(Path(place), out, camera, zarr_format or 2, size, call.overwrite)
 
 
-def _refuse(source: str, option: str, value: object, fits: bool, what: str) -> None:
-    """Raise BadInput for an option that was given and is for something else than `source`."""
-    if value is not None and not fits:
+def _kind(place: str | Path) -> str:
+    """store, lerobot, hdf5 or images; store, too, for what is not there, which its reader says best."""
+    from sim2real_aug.data.stores import is_hdf5, is_lerobot, is_store
+
+    if isinstance(place, str) or not place.exists() or is_store(place):
+        return "store"
+    if is_lerobot(place):
+        return "lerobot"
+    if is_hdf5(place):
+        return "hdf5"
+    return "images" if place.is_dir() else "store"
+
+
+def _refuse(source: str, option: str, misplaced: bool, what: str) -> None:
+    """Raise BadInput for an option that is for something else than `source`."""
+    if misplaced:
         raise BadInput(f"{option} is for {what}; {source} is none")

@@ -183,7 +183,8 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         elif array.shape != (*window, height, width, channels):
             raise BadInput(
                 f"image '{key}' is {array.shape}; {(*window, height, width, channels)} or channels first is "
-                "needed for its frame indices (wrap the dataset before cropping and resizing)"
+                "needed for its frame indices (wrap the dataset before it crops and resizes, or edit frames of the "
+                "items' size; for windows of frames pass frame_index=function from item number to (T,) indices)"
             )
         if array.dtype == np.uint8:
             return np.ascontiguousarray(edited)

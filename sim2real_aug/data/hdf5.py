@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,23 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.cameras import one_camera
+from sim2real_aug.data.features import FRAMES, as_stored, check_names, one_camera, stacked
 from sim2real_aug.data.images import check_reading, numbers_apart, shrunk
 from sim2real_aug.data.stores import reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
-from sim2real_aug.progress import progress
+from sim2real_aug.progress import progress, say
 
 if TYPE_CHECKING:
     from h5py import Dataset, Group
 
-SUFFIXES = (".hdf5", ".h5")
 OBSERVATIONS = "obs/"
 ACTIONS = {"actions": "action"}  # what a store calls it
-
-
-def is_hdf5(file: Path) -> bool:
-    return file.suffix in SUFFIXES
+BLOCK = 64  # frames read at once
 
 
 def hdf5_to_store(
@@ -51,8 +47,13 @@ def hdf5_to_store(
     with _opened(file) as demos:
         first = _arrays(next(iter(demos.values())))
         chosen = one_camera(file, [name for name, array in first.items() if _is_images(array)], camera)
-        carried = [name for name, array in first.items() if not _is_images(array)]
-        made_of = {"hdf5": {"camera": chosen}}
+        carried = {
+            name: ACTIONS.get(name, name.removeprefix(OBSERVATIONS))
+            for name, array in first.items()
+            if not _is_images(array)
+        }
+        check_names(file, {chosen: FRAMES, **carried})
+        made_of = {"hdf5": {"camera": chosen, "demos": [*demos]}}
         with building(target, zarr_format, made_of) as writer, progress("read demos", len(demos), unit="demos") as bar:
             for demo in demos.values():
                 writer.append_episode(_episode(demo, chosen, carried, shorter))
@@ -70,18 +71,25 @@ def _opened(file: Path) -> Iterator[dict[str, Group]]:
     with reading(str(file), "copy or download it again"):
         opened = h5py.File(file)
     with opened:
-        group = opened.get("data")
-        demos = {name: demo for name, demo in group.items() if "actions" in demo} if group is not None else {}
+        groups = _members(opened.get("data"))
+        demos = {name: demo for name, demo in groups.items() if "actions" in _members(demo)}
         if not demos:
             raise BadInput(f"{file} has no data/demo_0/actions: HDF5 is read in robomimic's layout only")
+        if left_out := sorted({*groups} - {*demos}, key=numbers_apart):
+            say(f"{file}: {', '.join(left_out)} left out, which has no actions")
         yield {name: demos[name] for name in sorted(demos, key=numbers_apart)}
+
+
+def _members(node: Any) -> dict[str, Any]:
+    """What a group holds; nothing for an array, and for what is not there."""
+    return dict(node.items()) if hasattr(node, "items") else {}
 
 
 def _arrays(demo: Group) -> dict[str, Dataset]:
     """What has a row a frame, by its name: `obs/NAME`, or `NAME`."""
     length, found = len(demo["actions"]), {}
-    for prefix, group in ((OBSERVATIONS, demo.get("obs", {})), ("", demo)):
-        for name, array in group.items():
+    for prefix, group in ((OBSERVATIONS, demo.get("obs")), ("", demo)):
+        for name, array in _members(group).items():
             if getattr(array, "shape", ()) and len(array) == length and array.dtype.kind in "fiub":
                 found[prefix + name] = array
     return found
@@ -91,12 +99,14 @@ def _is_images(array: Dataset) -> bool:
     return bool(array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3)
 
 
-def _episode(demo: Group, camera: str, carried: list[str], shorter: int | None) -> dict[str, NDArray[Any]]:
+def _episode(demo: Group, camera: str, carried: Mapping[str, str], shorter: int | None) -> dict[str, NDArray[Any]]:
+    """carried: the store's name of each array that is no image."""
     place = f"{demo.file.filename}{demo.name}"
     arrays = _arrays(demo)
     if missing := sorted({camera, *carried} - {*arrays}):
         raise BadInput(f"{place} has no {', '.join(missing)} with a row for each of its actions, as the first demo has")
     with reading(place):
-        frames = np.stack([shrunk(frame, shorter) for frame in arrays[camera][:]])
-        rest = {ACTIONS.get(name, name.removeprefix(OBSERVATIONS)): arrays[name][:] for name in carried}
-    return {**rest, "img": frames}
+        images = arrays[camera]
+        blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
+        frames = stacked((shrunk(frame, shorter) for block in blocks for frame in block), len(images))
+        return {FRAMES: frames, **{name: as_stored(name, arrays[own][:]) for own, name in carried.items()}}

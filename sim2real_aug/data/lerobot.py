@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sim2real_aug.data.cameras import one_camera
+from sim2real_aug.data.features import FRAMES, as_stored, check_names, one_camera, stacked
 from sim2real_aug.data.images import check_reading, shrunk
-from sim2real_aug.data.stores import one_line, reading, refuse_existing
+from sim2real_aug.data.stores import LEROBOT_INFO, one_line, reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import progress
@@ -28,11 +28,11 @@ from sim2real_aug.progress import progress
 if TYPE_CHECKING:
     from pyarrow import Table
 
-INFO = Path("meta", "info.json")
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 AGAIN = "download it again"
 NUMBERS = ("float", "int", "uint", "bool")  # how their dtypes begin
 COUNTED = ("index", "frame_index", "episode_index")  # which a store's rows and episode_ends say
+TOLERANCE = 0.25  # of the time between frames; a video of twice the rate has one at a half
 Frames = NDArray[np.uint8]
 
 
@@ -50,39 +50,49 @@ class Episode:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """A feature of numbers. name: in a store. shape: of one frame's."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class LeRobotFolder:
-    """root: the folder. info: its meta/info.json. camera: the feature whose frames are read."""
+    """root: the folder. info: its meta/info.json. camera: the feature whose frames are read. numbers: the features that
+    a store carries."""
 
     root: Path
     info: Mapping[str, Any]
     camera: str
+    numbers: Mapping[str, Numbers] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: Path, camera: str | None = None) -> LeRobotFolder:
         """camera: None where there is but one. Raises BadInput for another version, and for a camera that is not there
         or not named."""
         try:
-            info = json.loads((root / INFO).read_text())
-            version, features = info["codebase_version"], info["features"]
+            info = json.loads((root / LEROBOT_INFO).read_text())
+            version, features, _ = info["codebase_version"], info["features"], float(info["fps"])
             cameras = [name for name, feature in features.items() if feature["dtype"] in ("video", "image")]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{root / INFO} does not describe a dataset of LeRobot's ({one_line(error)})") from error
+            numbers = {
+                name: Numbers(_stored(name), np.dtype(feature["dtype"]), tuple(feature["shape"]))
+                for name, feature in features.items()
+                if feature["dtype"].startswith(NUMBERS) and name not in COUNTED
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            place = root / LEROBOT_INFO
+            raise BadInput(f"{place} does not describe a dataset of LeRobot's ({one_line(error)})") from error
         if version not in VERSIONS:
             raise BadInput(f"{root} is of LeRobot's version {version}; read are {', '.join(VERSIONS)}")
-        return cls(root, info, one_camera(root, cameras, camera))
+        chosen = one_camera(root, cameras, camera)
+        check_names(root, {chosen: FRAMES, **{feature: kept.name for feature, kept in numbers.items()}})
+        return cls(root, info, chosen, numbers)
 
     @property
     def in_videos(self) -> bool:
         return bool(self.info["features"][self.camera]["dtype"] == "video")
-
-    @property
-    def columns(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each feature of numbers that a store carries."""
-        return {
-            name: tuple(feature["shape"])
-            for name, feature in self.info["features"].items()
-            if feature["dtype"].startswith(NUMBERS) and name not in COUNTED
-        }
 
     def episodes(self) -> list[Episode]:
         """All episodes by their numbers. Raises BadInput where one is left out or meta/ is damaged."""
@@ -107,15 +117,28 @@ class LeRobotFolder:
 
     def _of_version_3(self) -> list[Episode]:
         """Several episodes a file."""
-        found, prefix = [], f"videos/{self.camera}"
+        found, prefix, tables = [], f"videos/{self.camera}", self._tables_of_version_3()
         for file in sorted((self.root / "meta" / "episodes").rglob("*.parquet")):
             for row in read_table(file).to_pylist():
-                table = self._place("data_path", **_numbered(row, "data"))
-                video, start = None, 0.0
+                number, video, start = int(row["episode_index"]), None, 0.0
+                if number not in tables:
+                    raise BadInput(f"{self.root / 'data'} has no rows of episode {number}, which meta/ names; {AGAIN}")
                 if self.in_videos:
-                    video = self._place("video_path", **_numbered(row, prefix), video_key=self.camera)
+                    place = {name: int(row[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
+                    video = self._place("video_path", **place, video_key=self.camera)
                     start = float(row[f"{prefix}/from_timestamp"])
-                found.append(Episode(int(row["episode_index"]), 0, int(row["length"]), table, video, start))
+                found.append(Episode(number, 0, int(row["length"]), tables[number], video, start))
+        return found
+
+    def _tables_of_version_3(self) -> dict[int, Path]:
+        """The table that has an episode's rows, by its number, as the tables themselves say.
+
+        meta/ of many published datasets names the one before (huggingface/lerobot, issue 2401); LeRobot does not ask.
+        """
+        found: dict[int, Path] = {}
+        for file in sorted((self.root / "data").glob("*/*.parquet")):
+            numbers = read_table(file, ["episode_index"])["episode_index"].to_numpy()
+            found |= dict.fromkeys(np.unique(numbers).tolist(), file)
         return found
 
     def _place(self, template: str, **numbers: Any) -> Path:
@@ -123,14 +146,14 @@ class LeRobotFolder:
 
     def rows(self, episode: Episode, table: Table) -> Table:
         """The rows of an episode in its table. Raises BadInput where they are not as many, or not in order."""
-        wanted = [*self.columns, *(() if self.in_videos else (self.camera,)), *COUNTED]
+        wanted = [*self.numbers, *(() if self.in_videos else (self.camera,)), *COUNTED]
         if missing := sorted({*wanted} - {*table.column_names}):
-            raise BadInput(f"{episode.table} has no {', '.join(missing)}, which meta/ names; download it again")
+            raise BadInput(f"{episode.table} has no {', '.join(missing)}, which meta/ names; {AGAIN}")
         rows = table.take(np.flatnonzero(table["episode_index"].to_numpy() == episode.number))
         if not np.array_equal(rows["index"].to_numpy(), episode.first + np.arange(episode.length)):
             raise BadInput(
                 f"{episode.table}: the rows of episode {episode.number} are not those with index {episode.first} to "
-                f"{episode.first + episode.length - 1}, in order, as meta/ says; download it again"
+                f"{episode.first + episode.length - 1}, in order, as meta/ says; {AGAIN}"
             )
         return rows
 
@@ -145,10 +168,6 @@ class LeRobotFolder:
         if episode.video is None:
             return (_decoded(cell.as_py(), self.root) for cell in rows[self.camera])
         return video_frames(episode.video, episode.start, episode.length, float(self.info["fps"]))
-
-
-def is_lerobot(folder: Path) -> bool:
-    return (folder / INFO).is_file()
 
 
 def lerobot_to_store(
@@ -176,45 +195,43 @@ def lerobot_to_store(
         progress("read episodes", sum(episode.length for episode in episodes), unit="frames") as bar,
     ):
         for episode, rows in source.rows_of_each(episodes):
-            frames = []
-            for frame in source.frames(episode, rows):
-                frames.append(shrunk(frame, shorter))
-                bar.advance()
-            writer.append_episode({"img": np.stack(frames), **_numbers(source, rows)})
+            with reading(f"episode {episode.number} of {folder}", AGAIN):
+                frames = (shrunk(frame, shorter) for frame in source.frames(episode, rows))
+                arrays = {FRAMES: stacked(frames, episode.length), **_numbers(source, rows)}
+            writer.append_episode(arrays)
+            bar.advance(episode.length)
         return writer.summary(target)
 
 
 def _numbers(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:
     """The features of numbers by the names that a store has for them, (n, ...)."""
     arrays = {}
-    for name, shape in source.columns.items():
-        values = np.array(rows[name].to_pylist())
-        if values.dtype.kind == "f":
-            values = values.astype(np.float32)
-        arrays[name.removeprefix("observation.").replace(".", "_")] = values.reshape(len(values), *shape)
+    for feature, numbers in source.numbers.items():
+        values = np.array(rows[feature].to_pylist(), numbers.dtype).reshape(rows.num_rows, *numbers.shape)
+        arrays[numbers.name] = as_stored(numbers.name, values)
     return arrays
 
 
-def _numbered(row: Mapping[str, Any], prefix: str) -> dict[str, int]:
-    return {name: int(row[f"{prefix}/{name}"]) for name in ("chunk_index", "file_index")}
+def _stored(feature: str) -> str:
+    return feature.removeprefix("observation.").replace(".", "_")
 
 
-def read_table(file: Path) -> Table:
-    """A parquet file."""
+def read_table(file: Path, columns: list[str] | None = None) -> Table:
+    """A parquet file; columns: all where None."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtra("a dataset of LeRobot's", "lerobot") from error
     with reading(str(file), AGAIN):
-        return parquet.read_table(file)
+        return parquet.read_table(file, columns=columns)
 
 
 def _decoded(cell: Mapping[str, Any], root: Path) -> Frames:
     """An image of a table: its bytes, or the path of its file."""
-    content = cell["bytes"]
-    source = root / cell["path"] if content is None else io.BytesIO(content)
-    with reading(f"an image of {root}", AGAIN), Image.open(source) as image:
-        return np.asarray(image.convert("RGB"))
+    with reading(f"an image of {root}", AGAIN):
+        source = root / cell["path"] if cell["bytes"] is None else io.BytesIO(cell["bytes"])
+        with Image.open(source) as image:
+            return np.asarray(image.convert("RGB"))
 
 
 def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[Frames]:
@@ -233,13 +250,10 @@ def video_frames(file: Path, start: float, count: int, fps: float) -> Iterator[F
         container.seek(int(start / stream.time_base), stream=stream)  # to the last key frame before it
         for frame in container.decode(stream):
             late = frame.time - (start + found / fps)
-            if found == count or late > 0.5 / fps:
+            if found == count or late > TOLERANCE / fps:
                 break
-            if late > -0.5 / fps:
+            if late > -TOLERANCE / fps:
                 found += 1
                 yield frame.to_ndarray(format="rgb24")
     if found < count:
-        raise BadInput(
-            f"{file} has no frame at {start + found / fps:.3f} s, where one is due; download it again, or leave the "
-            "episode out"
-        )
+        raise BadInput(f"{file} has no frame at {start + found / fps:.3f} s, where one is due; {AGAIN}")

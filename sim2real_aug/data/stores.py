@@ -6,6 +6,7 @@ Every failure of the storage below leaves here as BadInput with one line.
 from __future__ import annotations
 
 import functools
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -25,6 +26,7 @@ from zarr.storage import LocalStore, ZipStore
 from sim2real_aug.errors import BadInput, MissingExtra
 
 BLOSC_HEADER_BYTES = 16
+LEROBOT_INFO = Path("meta", "info.json")
 OF_IMAGECODECS = "imagecodecs_"  # JPEG 2000, JPEG XL: how diffusion_policy and UMI keep frames of real robots
 # Chunks equal to the fill value are written too: a chunk that is not there is then known to be lost.
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
@@ -61,13 +63,13 @@ def open_store(path: str | Path) -> zarr.Group:
 
 def _foreign(path: str | Path) -> str | None:
     """What to do about a dataset of another kind; None for what is none that we know."""
-    if Path(path).suffix in (".hdf5", ".h5"):
+    if is_hdf5(Path(path)):
         kind = "an HDF5 file"
-    elif Path(path, "meta", "info.json").is_file():
+    elif is_lerobot(Path(path)):
         kind = "a dataset of LeRobot's"
     else:
         return None
-    return f"it is {kind}: `sim2real-aug convert {path} OUT.zarr` makes a store of it"
+    return f"it is {kind}: `sim2real-aug convert {shlex.quote(str(path))} OUT.zarr` makes a store of it"
 
 
 def _fetched(url: str) -> str:
@@ -125,6 +127,14 @@ def _register_imagecodecs() -> None:
     except ImportError as error:
         raise MissingExtra("a store whose frames imagecodecs compressed", "codecs") from error
     register_codecs(verbose=False)
+
+
+def is_lerobot(path: Path) -> bool:
+    return (path / LEROBOT_INFO).is_file()
+
+
+def is_hdf5(path: Path) -> bool:
+    return path.suffix in (".hdf5", ".h5")
 
 
 def is_store(path: Path) -> bool:

@@ -211,7 +211,11 @@ def building(
     """A writer of a store that appears at `target`, over what stands there, when the block ends, and not before."""
     unfinished = copy_folder(target)
     with ReplayBufferWriter.create(unfinished, zarr_format, overwrite=True, attrs=attrs) as writer:
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            writer.discard()
+            raise
     pack(unfinished, Path(target))
 
 

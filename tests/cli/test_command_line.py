@@ -132,6 +132,13 @@ def test_a_reader_that_leaves_early_is_no_fault(start, store):
     assert process.wait() in (0, 1)
 
 
+def test_nothing_is_written_to_a_url(cli, store):
+    for words in (["convert", store, "s3://bucket/out.zarr"], ["augment", store, "--out", "s3://bucket/out.zarr"]):
+        refused = cli(*words)
+        assert refused.returncode == 2
+        assert "is a URL; what a command writes goes to this machine's disk" in refused.stderr
+
+
 def test_convert_refuses_an_existing_target_and_overwrites_when_told(cli, store):
     assert cli("convert", store, "copy.zarr", "--zarr-format", "3").returncode == 0
     again = cli("convert", store, "copy.zarr")

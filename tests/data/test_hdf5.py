@@ -38,7 +38,14 @@ def test_a_store_has_the_demos_by_their_numbers(tmp_path: Path) -> None:
     assert store.images()[:, 0, 0, 0].tolist() == [0] * 4 + [20] * 3 + [100] * 2
     assert store.read("action")[:, 6].tolist() == [0] * 4 + [2] * 3 + [10] * 2
     assert store.read("rewards").tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 1]
-    assert store.attrs["hdf5"] == {"camera": "obs/agentview_image"}
+    assert (store.array("action").dtype, store.array("joint_pos").dtype) == (np.float32, np.float64)
+    assert store.attrs["hdf5"] == {"camera": "obs/agentview_image", "demos": ["demo_0", "demo_2", "demo_10"]}
+
+
+def test_demos_without_actions_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "demos.hdf5", lambda demo: demo.pop("actions"))
+    assert hdf5_to_store(file, tmp_path / "out.zarr")["episodes"] == 2
+    assert "demo_2 left out, which has no actions" in capsys.readouterr().err
 
 
 def test_one_camera_of_two_is_chosen_and_shrunk(tmp_path: Path) -> None:
@@ -57,7 +64,7 @@ def test_files_of_another_layout_are_refused_in_one_line(tmp_path: Path) -> None
         with pytest.raises(BadInput, match=message) as caught:
             hdf5_to_store(file, tmp_path / "out.zarr")
         assert "\n" not in str(caught.value)
-        assert not (tmp_path / "out.zarr").exists()
+        assert not list(tmp_path.glob("out.zarr*"))
 
     def cut(demo: h5py.Group) -> None:
         del demo["obs/joint_pos"]
@@ -68,4 +75,16 @@ def test_files_of_another_layout_are_refused_in_one_line(tmp_path: Path) -> None
     refused(tmp_path / "none.h5", "none.h5 cannot be read")
     with h5py.File(tmp_path / "other.hdf5", "w") as opened:
         opened["traj_0/actions"] = np.zeros((3, 2))
+    with h5py.File(tmp_path / "flat.hdf5", "w") as opened:
+        opened["data"] = np.zeros((3, 2))
+    refused(tmp_path / "flat.hdf5", "flat.hdf5 has no data/demo_0/actions")
+    with h5py.File(write(tmp_path / "numbers.hdf5"), "a") as opened:
+        for demo in opened["data"].values():
+            del demo["obs"]
+            demo["obs"] = np.zeros(3)
+    refused(tmp_path / "numbers.hdf5", "numbers.hdf5 holds no images")
+    with h5py.File(write(tmp_path / "twice.hdf5"), "a") as opened:
+        for name, length in LENGTHS.items():
+            opened[f"data/{name}/obs/rewards"] = np.zeros(length)
+    refused(tmp_path / "twice.hdf5", "obs/rewards and rewards would both be data/rewards")
     refused(tmp_path / "other.hdf5", "other.hdf5 has no data/demo_0/actions: HDF5 is read in robomimic's layout only")

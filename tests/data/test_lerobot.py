@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from sim2real_aug.cli.app import run
 from sim2real_aug.data import AugmentedDataset, ReplayBuffer
-from sim2real_aug.data.lerobot import lerobot_to_store
+from sim2real_aug.data.lerobot import lerobot_to_store, video_frames
 from sim2real_aug.errors import BadInput
 
 LENGTHS, FPS, CAMERA = (4, 3, 5), 10, "observation.images.front"
@@ -176,7 +176,53 @@ def refused(tmp_path: Path, root: Path, message: str, camera: str | None = None)
     with pytest.raises(BadInput, match=message) as caught:
         lerobot_to_store(root, tmp_path / "out.zarr", camera)
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out.zarr").exists()
+    assert not list(tmp_path.glob("out.zarr*"))
+
+
+def test_rows_are_found_where_they_are_whatever_meta_says(tmp_path: Path) -> None:
+    """LeRobot's own converter to version 3 named, for the first episode of a new table, the table before."""
+    root = version_3(tmp_path / "pusht")
+    for file, mine in enumerate((EPISODE < 1, EPISODE >= 1)):
+        write(rows(mine, images=False), root / f"data/chunk-000/file-{file:03d}.parquet")
+    lerobot_to_store(root, tmp_path / "out.zarr")
+    store = ReplayBuffer.open(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(store.read("state"), [[n, -n] for n in range(TOTAL)])
+
+
+def test_frames_are_those_of_their_time_or_none(tmp_path: Path) -> None:
+    """Of a video with twice as many frames each second one is read; one that is half a frame late is not there."""
+    film(tmp_path / "fast.mp4", np.arange(10.0) * 20)
+    read = [int(frame.mean() / 20 + 0.5) for frame in video_frames(tmp_path / "fast.mp4", 0, 5, FPS / 2)]
+    assert read == [0, 2, 4, 6, 8]
+    with pytest.raises(BadInput, match=r"no frame at 0\.050 s"):
+        list(video_frames(tmp_path / "fast.mp4", 0.5 / FPS, 5, FPS))
+
+
+def test_numbers_keep_the_type_that_the_dataset_says(tmp_path: Path) -> None:
+    """Seconds since 1970 need float64; state and action are float32, as in every store."""
+    info = json.loads((version_2(tmp_path / "pusht", "image") / "meta/info.json").read_text())
+    info["features"]["timestamp"]["dtype"] = info["features"]["action"]["dtype"] = "float64"
+    lerobot_to_store(described(tmp_path / "pusht", info), tmp_path / "out.zarr")
+    store = ReplayBuffer.open(tmp_path / "out.zarr")
+    assert [store.read(name).dtype.name for name in ("timestamp", "action")] == ["float64", "float32"]
+
+
+def test_descriptions_that_do_not_hold_are_refused_in_one_line(tmp_path: Path) -> None:
+    root = version_2(tmp_path / "pusht", "image")
+    info = json.loads((root / "meta/info.json").read_text())
+    said = info["features"]
+    for wrong, message in (
+        ({"fps": None}, "info.json does not describe a dataset of LeRobot's"),
+        ({"features": [*said]}, "info.json does not describe a dataset of LeRobot's"),
+        ({"features": {name: value for name, value in said.items() if name != CAMERA}}, "pusht holds no images"),
+        ({"features": {**said, "state": said["action"]}}, "observation.state and state would both be data/state"),
+        ({"features": {**said, "action": {"dtype": "float32", "shape": [3]}}}, "episode 0 of .*cannot be read"),
+    ):
+        described(root, {**info, **wrong})
+        refused(tmp_path, root, message)
+    described(root, info)
+    write(rows(EPISODE == 1, images=False).append_column(CAMERA, [[None] * 3]), next(root.rglob("*_000001.parquet")))
+    refused(tmp_path, root, "an image of .* cannot be read")
 
 
 @pytest.mark.parametrize("layout", ["2.1", "3.0"])
@@ -204,7 +250,10 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     video.write_bytes(b"none")
     refused(tmp_path, root, "file-001.mp4 cannot be read")
     write(rows(EPISODE != 1, images=False), root / "data/chunk-000/file-000.parquet")
-    refused(tmp_path, root, "the rows of episode 1 are not those with index 4 to 6")
+    refused(tmp_path, root, r"data has no rows of episode 1, which meta/ names")
+    moved = rows(EPISODE >= 0, images=False).set_column(6, "index", [np.roll(np.arange(TOTAL), 1)])
+    write(moved, root / "data/chunk-000/file-000.parquet")
+    refused(tmp_path, root, "the rows of episode 0 are not those with index 0 to 3")
     (root / "data/chunk-000/file-000.parquet").write_bytes(b"none")
     refused(tmp_path, root, "file-000.parquet cannot be read")
     (root / "meta/info.json").write_text("{}")
