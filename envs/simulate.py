@@ -164,6 +164,7 @@ def _plan(settings: SimulateSettings) -> tuple[int, dict[str, Any]]:
         store = _drawable(settings.replayed)
         available, whose = store.n_episodes, f"of {store.path}"
         made_with["replayed_hash"] = store.content_hash()
+        del made_with["source"]  # a store that was moved is the same one
     elif settings.source == RECORDED:
         recordings = _shipped()
         available, whose = recordings.n_episodes, "that were recorded; --source expert plans new ones"

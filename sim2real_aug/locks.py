@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sim2real_aug.errors import BadInput
+from sim2real_aug.progress import say
 
 try:
     import fcntl
@@ -17,9 +18,9 @@ except ImportError:  # Windows: nothing is held
 
 
 @contextmanager
-def held(place: Path) -> Iterator[None]:
-    """Hold `place`, which need not be there, by the file .NAME.lock beside it. Raises BadInput where another process
-    holds it.
+def held(place: Path, wait: bool = False) -> Iterator[None]:
+    """Hold `place`, which need not be there, by the file .NAME.lock beside it. Where another process holds it, wait
+    until it ends, or raise BadInput.
 
     A POSIX record lock: it goes with its process, also by kill -9, and worker processes have no part in it. Where
     files cannot be locked nothing is held.
@@ -27,7 +28,7 @@ def held(place: Path) -> Iterator[None]:
     place = place.absolute()
     lock = place.with_name(f".{place.name}.lock")
     new_folders = [folder for folder in lock.parents if not folder.exists()]
-    descriptor = _locked(lock, place)
+    descriptor = _locked(lock, place, wait)
     try:
         yield
     finally:
@@ -39,7 +40,7 @@ def held(place: Path) -> Iterator[None]:
                     folder.rmdir()
 
 
-def _locked(lock: Path, place: Path) -> int | None:
+def _locked(lock: Path, place: Path, wait: bool) -> int | None:
     """An open descriptor that holds `lock`, for `place`; None where that cannot be."""
     if fcntl is None:
         return None
@@ -52,11 +53,14 @@ def _locked(lock: Path, place: Path) -> int | None:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            owner = os.read(descriptor, 200).decode(errors="replace")
-            os.close(descriptor)
-            raise BadInput(
-                f"{place} is being written by {owner or 'another process'}; wait until it ends, or choose another place"
-            ) from error
+            owner = os.read(descriptor, 200).decode(errors="replace") or "another process"
+            if not wait:
+                os.close(descriptor)
+                raise BadInput(
+                    f"{place} is being written by {owner}; wait until it ends, or choose another place"
+                ) from error
+            say(f"{place} is being made by {owner}: waiting for it")
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
         except OSError:  # a file system without locks
             os.close(descriptor)
             return None

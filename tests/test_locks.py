@@ -5,6 +5,7 @@ import os
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -51,6 +52,16 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path: Path) -> Non
     with held(tmp_path / "as/it/was"):
         assert (tmp_path / "as/it/.was.lock").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_who_waits_goes_on_when_the_first_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    process, pipe = another(tmp_path / "run")
+    assert pipe.recv() == "held"
+    Timer(0.3, pipe.send, ["end"]).start()
+    with held(tmp_path / "run", wait=True):
+        assert pipe.recv() == "given up"
+        assert f"run is being made by process {process.pid}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:

@@ -114,18 +114,19 @@ def no_noise(batch: int, generator: torch.Generator) -> Tensor:
 class TransferEditor:
     """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
 
-    name: a key of CLASSICAL, BadInput for another. Frames of any size are edited as they are; image_size is that of
+    name: a key of CLASSICAL, BadInput for another. device: of images that go in and come out; the transfer itself is
+    the CPU's. Frames of any size are edited as they are; image_size is that of
     photos, whose colours count alone, and of what the judge sees.
     """
 
-    device = torch.device("cpu")
     image_size = SIDE
     edits_any_size = True
     initial_latents = staticmethod(no_noise)
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: torch.device | str = "cpu") -> None:
         if name not in CLASSICAL:
             raise unknown_name("colour transfer", name, CLASSICAL)
+        self.device = torch.device(device)
         self.name_or_path, self.components = name, {name: CLASSICAL[name]}
         # no instruction, no guidance
         self.edit_settings = EditSettings("", 1, 1.0, 1.0, 1.0, photos_per_edit=0)
@@ -135,7 +136,8 @@ class TransferEditor:
         """Images (B, 3, H, W) in [0, 1], each with the colours of its photos (B, P, 3, h, w)."""
         apply = CLASSICAL[self.name_or_path].apply
         frames = zip(to_frames(source), photos, strict=True)
-        return to_images(np.concatenate([apply(frame[None], self._look(own)) for frame, own in frames]))
+        edits = np.concatenate([apply(frame[None], self._look(own)) for frame, own in frames])
+        return to_images(edits, source.device)
 
     def _look(self, photos: Tensor) -> Any:
         """What the transfer takes from photos (P, 3, h, w), which frame after frame has in common."""
@@ -170,4 +172,4 @@ UNTRAINED = (*CLASSICAL, ComposedPrompts.name_or_path)
 
 def untrained_editor(name: str, device: torch.device | str = "cpu") -> TransferEditor | ComposedPrompts:
     """One of UNTRAINED; it has no photos of its own."""
-    return ComposedPrompts(device) if name == ComposedPrompts.name_or_path else TransferEditor(name)
+    return ComposedPrompts(device) if name == ComposedPrompts.name_or_path else TransferEditor(name, device)

@@ -43,9 +43,7 @@ from sim2real_aug.data.stores import (
     writable,
 )
 from sim2real_aug.devices import autocast, memory_advice, resolve_precision
-from sim2real_aug.editor.composition import (
-    changed,
-)
+from sim2real_aug.editor.composition import with_change
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.progress import progress, say
@@ -281,9 +279,10 @@ def _edit_batch(
     exact = None if work.geometry is None else work.geometry(numbers)
     own_size = to_images(frames).to(editor.device)
     source = resized(own_size, editor.image_size)
-    whole = composed_prompts(
-        work.composer, chosen, resized(own_size, work.prompt_size), _geometry(work, exact, work.prompt_size)
-    )
+    whole = None
+    if work.composer is not None:
+        exact_there = _geometry(work, exact, work.prompt_size)
+        whole = composed_prompts(work.composer, chosen, resized(own_size, work.prompt_size), exact_there)
     conditions = Conditions(
         source=source,
         photos=work.photos[chosen],
@@ -297,7 +296,7 @@ def _edit_batch(
         given = own_size if edits_any_size(editor) else source
         edits = editor.edit(given, conditions.visual_prompts, latents).float()
     if whole is not None:
-        edits = changed(whole.images, conditions.visual_prompts, edits)
+        edits = with_change(whole.images, conditions.visual_prompts, edits)
     if not torch.isfinite(edits).all():
         raise Fault(f"the editor gives NaN for frames {numbers[0]} to {numbers[-1]}; choose another editor")
     shown = to_frames(resized(edits, frames.shape[1:3]))

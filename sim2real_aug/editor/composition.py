@@ -40,7 +40,7 @@ OTHER_COLOR = 0.2  # light alone does not change a thing more than this from pho
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
 AT_REST = 0.6  # of the photos that agree in a pixel, and at least three: what is there belongs to the bench
 MOST_HIDDEN = 0.02  # of a plate; at most 0.0001 in photos of seven scenes whose plates show no trace of what moved
-THIN = 2  # pixels that are taken off each side of what is thin, and nothing of it is left
+THIN = 0.02  # of the side, taken off each side of what is thin, and nothing of it is left
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def load_prompts(folder: str | Path, editor: Any, height: int, width: int) -> Ph
     return load_photos(folder, max(prompt_size(editor, height, width)), width / height)
 
 
-def changed(prompts: Tensor, small: Tensor, edits: Tensor) -> Tensor:
-    """Prompts (B, n, 3, H, W) with what `edits` (B, 3, S, S) change of them, made of the same prompts in the editor's
-    size, `small`: as sharp as the photos are, but where something is changed."""
+def with_change(prompts: Tensor, small: Tensor, edits: Tensor) -> Tensor:
+    """The mean of prompts (B, n, 3, H, W) with what `edits` (B, 3, S, S) change of it, made of the same prompts in the
+    editor's size, `small`: as sharp as the photos are, but where something is changed."""
     if prompts.shape == small.shape:
         return edits
     return (prompts.mean(1) + resized(edits - small.mean(1), tuple(prompts.shape[-2:]))).clamp(0, 1)
@@ -216,8 +216,8 @@ def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
     agree = (apart.abs() <= UNLIKE).all(2) & ~unused
     enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
     rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
-    thick = ~grown(~rests, THIN)
-    return rests & ~grown(thick, THIN + round(MARGIN * photos.shape[-1]))
+    thin, margin = (round(share * photos.shape[-1]) for share in (THIN, MARGIN))
+    return rests & ~grown(~grown(~rests, thin), thin + margin)
 
 
 def _middle(photos: Tensor, shaded: Tensor, covered: Tensor) -> Tensor:

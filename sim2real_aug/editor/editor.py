@@ -25,7 +25,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
-from sim2real_aug.editor.composition import Composer, changed, composer_for, prompt_size
+from sim2real_aug.editor.composition import Composer, composer_for, prompt_size, with_change
 from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps, velocity_of
 from sim2real_aug.editor.fusion import ConditioningFusion
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
@@ -333,7 +333,7 @@ class Editor(DiffusionPipeline):
         style = resized(whole.flatten(0, 1), size).unflatten(0, whole.shape[:2])
         noise = self.initial_latents(1, torch_generator(seed, "noise"), size)
         noise = noise.expand(len(frames), -1, -1, -1)
-        edits = changed(whole, style, self.edit(resized(own_size, size), style, noise, instruction))
+        edits = with_change(whole, style, self.edit(resized(own_size, size), style, noise, instruction))
         return to_frames(resized(edits, frames.shape[1:3]))
 
     def _composer(self, photos: Tensor, masks: Tensor) -> Composer | None:

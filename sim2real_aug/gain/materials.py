@@ -27,6 +27,7 @@ from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.data.replay_buffer import ATTRIBUTE
 from sim2real_aug.data.writer import building
 from sim2real_aug.editor import load_editor
+from sim2real_aug.editor.composition import load_prompts
 from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.envs.simulate import SimulateSettings, simulate
 from sim2real_aug.errors import BadInput
@@ -176,6 +177,9 @@ class Specialist:
 class BaseEditor:
     """What specialists start from."""
 
+    def place(self, experiment: Experiment) -> None:
+        return None
+
     def make(self, experiment: Experiment) -> Any:
         return make(experiment.stage(Specialist.stage, "train_editor", seed=experiment.seed).editor)
 
@@ -192,7 +196,7 @@ class Cut:
         return experiment.material(self.scene) / f"cut-{self.seed}"
 
     def config(self, experiment: Experiment) -> CutSettings:
-        return settings(CutSettings, {**experiment.config.stages[self.stage].settings, "seed": self.seed})
+        return experiment.settings(self.stage, CutSettings, seed=self.seed)
 
     def is_made(self, experiment: Experiment) -> bool:
         return RunFolder(self.place(experiment)).is_finished
@@ -230,7 +234,8 @@ class Edits:
         place, dataset = self.place(experiment), experiment.get(Episodes())
         chosen, judge, device = read_config(self.config(experiment))
         editor = self.editor(experiment, device)
-        prompts = load_photos(experiment.get(Photographs(self.scene)), editor.image_size)
+        height, width = ReplayBuffer.open(dataset).array("img").shape[1:3]
+        prompts = load_prompts(experiment.get(Photographs(self.scene)), editor, height, width)
         asked = judge if self.kind == SPECIALIST else None  # no other arm has a gate
         if place.exists():  # complete: it appears only when it is
             found = ReplayBuffer.open(place).attrs.get(ATTRIBUTE, {})

@@ -56,7 +56,7 @@ def film(experiment: Experiment, records: Sequence[Record], changed: Container[s
         renderer, shown = make_renderer(scene, config_dir=experiment.config.config_dir), {}
         for record in sorted((r for r in records if r["scene"] == scene), key=lambda r: -int(r["seed"])):
             unit = Unit(record["arm"], scene, record["seed"])
-            folder = Evaluation(unit).folder(experiment)
+            folder = Evaluation(unit).place(experiment)
             if (folder / "episodes.npz").exists():
                 shown[unit.arm] = (renderer, load_episodes(folder / "episodes.npz")[0].states)
         if shown:

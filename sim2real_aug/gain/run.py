@@ -37,7 +37,8 @@ from sim2real_aug.runs import RunFolder, differing_keys, is_one_of, write_text_a
 
 # which units there are, what is measured of them, where their pieces are, and what their budgets were estimated for
 CHOICE = ("scenes", "arms", "seeds", "proxy", "config_dir", "materials", "machine")
-FREE = (*UNMEASURED, "stages.*.budget_seconds")  # a run goes on with others: its figures do not hang on them
+# a run goes on with others: its figures do not hang on them; of a dataset what is in it is in every plan, not its place
+FREE = (*UNMEASURED, "stages.*.budget_seconds", "dataset")
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,12 @@ class Evaluation:
     def config(self, experiment: Experiment) -> DictConfig:
         return experiment.stage(self.stage, "evaluate", **experiment.drawn(self.unit.scene))
 
-    def folder(self, experiment: Experiment) -> Path:
+    def place(self, experiment: Experiment) -> Path:
         chosen = settings(EvaluateSettings, self.config(experiment))
         return chosen.folder(Policy.of(self.unit).place(experiment))
 
     def is_made(self, experiment: Experiment) -> bool:
-        return RunFolder(self.folder(experiment)).is_finished
+        return RunFolder(self.place(experiment)).is_finished
 
     def make(self, experiment: Experiment) -> dict[str, Any]:
         policy = experiment.get(Policy.of(self.unit))
@@ -94,8 +94,11 @@ class Proxy:
     stage: ClassVar[str] = "proxy"
     unit: Unit
 
+    def place(self, experiment: Experiment) -> None:
+        return None
+
     def config(self, experiment: Experiment) -> ProxySettings:
-        return settings(ProxySettings, experiment.config.stages[self.stage].settings)
+        return experiment.settings(self.stage, ProxySettings)
 
     def is_made(self, experiment: Experiment) -> bool:
         return False

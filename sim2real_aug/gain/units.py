@@ -55,7 +55,7 @@ def measure_unit(experiment: Experiment, unit: Unit, plan: Mapping[str, Any], re
     if record is None:
         record = _closed_loop(experiment, unit, plan)
         _write(records, unit, record)
-    if experiment.config.proxy:
+    if experiment.config.proxy and record["proxy"] is None:
         start = time.monotonic()
         record["proxy"] = experiment.get(Proxy(unit))
         record["seconds"]["proxy"] = round(time.monotonic() - start, 1)

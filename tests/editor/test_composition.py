@@ -179,14 +179,17 @@ def test_a_large_shadow_taken_for_the_block_does_not_outvote_other_photos() -> N
     torch.testing.assert_close(take_apart(photos, labels).colors[:, BLOCK], BLUE.expand(3, 3))
 
 
-@pytest.mark.parametrize(("width", "stays"), [(2, True), (8, False)])
-def test_a_stripe_of_the_bench_taken_for_the_pusher_stays_on_it(width: int, stays: bool) -> None:
-    """What is thick does not: it may be an arm that has one place in all photos."""
+@pytest.mark.parametrize(("width", "larger", "stays"), [(2, 1, True), (8, 1, False), (1, 6, True), (8, 6, False)])
+def test_a_stripe_of_the_bench_taken_for_the_pusher_stays_on_it(width: int, larger: int, stays: bool) -> None:
+    """What is thick does not: it may be an arm that has one place in all photos. Larger photos make no difference."""
     photos, labels = shown()
     stripe = torch.zeros(SIZE, SIZE, dtype=torch.bool)
     stripe[1:-1, 31 - width : 31] = True
     stripe &= (labels == TABLE).all(0)
     photos, labels = photos.masked_fill(stripe, 0.9), labels.masked_fill(stripe, PUSHER)
+    photos, labels, stripe = (
+        each.repeat_interleave(larger, -1).repeat_interleave(larger, -2) for each in (photos, labels, stripe)
+    )
     seen = take_apart(photos, labels).plates[:, :, stripe]
     assert bool((seen == 0.9).all()) == stays
 
