@@ -1,6 +1,6 @@
 """How well the judge sees path-traced scenes, none of which it was trained on: regions, depth and style.
 
-    python benchmarks/judge_quality.py [--judge DIR] [--frames 50] [--json OUT.json] [--picture OUT.png]
+    python benchmarks/judge_quality.py [--judge DIR] [--frames 50] [--photos DIR] [--json OUT.json] [--picture OUT.png]
 
 Block masks (intersection over union) and depth are measured on frames of the development scenes. What is asked is the
 mean over the frames, to which a block that an arm nearly hides counts as much as a whole one. Depth: Goodman and
@@ -9,6 +9,8 @@ at one depth, and Spearman's coefficient counts every pair of these as an error 
 exactly: it stands beside gamma, with the most that it could be. Style: a frame's embedding is compared with that of
 one frame of each of all 8 scenes, another pose in each; nearest must be its own scene. Every other scene's frames are
 only what the development scenes' must not be mistaken for: no figure is read off the scenes for claims.
+
+Photos: the block's masks in a folder of real ones that has them beside, as docs/data.md says.
 
 Legend: M frames of a scene, S scenes, H W pixels, D embedding.
 """
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from paired_frames import Drawn, domains_of, paired_frames
 from torch import Tensor
 
+from sim2real_aug.data import load_photos
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
@@ -128,6 +131,18 @@ def measure(judge: Judge, frames: dict[str, Drawn], scenes: list[str], seed: int
     return result
 
 
+@torch.no_grad()
+def found_in_photos(judge: Judge, folder: Path) -> dict[str, float]:
+    """IoU of the block in each photo that has a mask."""
+    photos = load_photos(folder)
+    found = judge.segment(to_images(photos.images), "block").numpy()
+    return {
+        name: round(float((mine & mask).sum() / (mine | mask).sum()), 4)
+        for name, mine, mask in zip(photos.names, found, photos.mask_of_each, strict=True)
+        if mask.any()
+    }
+
+
 def summarise(scenes: dict[str, Any]) -> dict[str, Any]:
     """Means over the scenes, the worst one, and whether every scene passes."""
     least = {"block_iou": LEAST_IOU, "depth_gamma": LEAST_GAMMA, "retrieval": LEAST_RETRIEVAL}
@@ -172,6 +187,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=50, help="of each scene")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("build/benchmark-frames"))
+    parser.add_argument("--photos", type=Path, help="folder of real photos with masks beside them")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="draw the frames that are read worst")
     arguments = parser.parse_args()
@@ -182,6 +198,9 @@ def main() -> int:
     by_scene = measure(judge, frames, scenes, seed)
     summary = summarise(by_scene)
     result = {"frames_per_scene": arguments.frames, "scenes": by_scene, "summary": summary}
+    if arguments.photos is not None:
+        ious = found_in_photos(judge, arguments.photos)
+        result["photos"] = {"block_iou": round(float(np.mean(list(ious.values()))), 4), "of_each": ious}
     if arguments.picture is not None:
         draw_worst(judge, frames, scenes, arguments.picture)
     text = json.dumps(result, indent=2)

@@ -1,9 +1,9 @@
 """The compact judge: one small network with depth, segmentation and embedding heads, for CPUs.
 
-A U-Net reads depth and regions; a strided tower reads the masked picture and pools mean and spread of its features,
-so that an embedding says what a region is made of and how it is lit, not where it is. A part of it is not learned but
-the region's mean colour itself: what tells scenes apart leaves small shifts of colour alone, and an editor that was
-trained against the learned part only let the colour of its table drift.
+A U-Net, deep enough to see an arm whole, reads depth and regions; a strided tower reads the masked picture and pools
+mean and spread of its features, so that an embedding says what a region is made of and how it is lit, not where it is.
+A part of it is not learned but the region's mean colour itself: what tells scenes apart leaves small shifts of colour
+alone, and an editor that was trained against the learned part only let the colour of its table drift.
 
 A convolution knows things by their size in pixels, so every picture is read at SIDE x SIDE, squeezed as frames and
 photos are: at 192 it would find none of the blocks that it finds at 96.
@@ -42,7 +42,7 @@ class CompactJudge(ModelMixin, ConfigMixin):
     """Implements every role of `sim2real_aug.judges.base`, for images of any size."""
 
     @register_to_config
-    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 128), embedding_dim: int = 64) -> None:
+    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 128, 128), embedding_dim: int = 64) -> None:
         super().__init__()
         self._remembered: deque[tuple[Tensor, int, tuple[Tensor, Tensor]]] = deque(maxlen=3)
         widths = list(channels)
@@ -63,6 +63,16 @@ class CompactJudge(ModelMixin, ConfigMixin):
         self.project = nn.Sequential(
             nn.Linear(2 * (3 + 24 + 48 + 96), 128), nn.SiLU(), nn.Linear(128, embedding_dim)
         )
+
+    @property
+    def reader(self) -> nn.ModuleList:
+        """The network of regions and depth."""
+        return nn.ModuleList([self.down, self.up, self.head])
+
+    @property
+    def embedder(self) -> nn.ModuleList:
+        """The network of embeddings."""
+        return nn.ModuleList([self.tower, self.project])
 
     def _read_once(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read`, remembered for the last few batches: a scorer asks for depth and for region after region."""

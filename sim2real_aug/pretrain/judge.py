@@ -1,8 +1,9 @@
-"""Pretraining of the compact judge on exact labels and depth, and on pairs of frames of one scene.
+"""Pretraining of the compact judge's two networks, on exact labels and depth and on pairs of frames of one scene.
 
-Loss: cross-entropy of the regions + L1 of the relative depth + InfoNCE (van den Oord et al. 2018) of the masked
-regions' embeddings: the same region of two states in one scene against the other scenes of the batch. Regions and
-depth are read off recoloured frames; embeddings are of the frames as they are, for colour tells scenes apart.
+The U-Net: cross-entropy of the regions + L1 of the relative depth, on frames in other colours and light and from
+elsewhere (`variation.py`).
+The tower: InfoNCE (van den Oord et al. 2018) of the masked regions' embeddings, the same region of two states in one
+scene against the other scenes of the batch, on frames as they are, for colour tells scenes apart.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from sim2real_aug.judges.compact import CompactJudge
 from sim2real_aug.pixels import to_images
 from sim2real_aug.pretrain.frames import FrameGroups
 from sim2real_aug.pretrain.loop import Draw, Loss
+from sim2real_aug.pretrain.variation import vary
 
 TEMPERATURE = 0.1
-CLASS_WEIGHTS = (0.3, 1.0, 1.0, 2.0)
+CLASS_WEIGHTS = (0.6, 1.0, 1.0, 1.5)  # greater ones widen rare regions by a pixel, a sixth of a block's area
 WHOLE_FRAME = len(REGIONS)
+FLAT_SHARE = 0.25  # of the frames
 
 
 def region_masks(labels: NDArray[np.uint8], regions: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -29,41 +32,47 @@ def region_masks(labels: NDArray[np.uint8], regions: NDArray[np.integer]) -> NDA
     return (labels == regions[:, None, None]) | (regions == WHOLE_FRAME)[:, None, None]
 
 
-def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Frames (B, 3, H, W) in [0, 1], each with exchanged colour channels, another gain of each, another gamma."""
-    count = len(images)
-    channels = torch.from_numpy(np.argsort(rng.random((count, 3)), axis=1)).to(images.device)
-    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (count, 3))).to(images)[:, :, None, None]
-    gamma = torch.from_numpy(np.exp(rng.uniform(-0.35, 0.35, count))).to(images)[:, None, None, None]
-    exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
-    return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
-
-
-def judge_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
-    """The loss of two states of `batch_size` scenes."""
-
-    flat = batch_size // 4
+def reading_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
+    """The loss of the U-Net on `batch_size` frames, the first of them in the flat look, as the simulator has them."""
+    looks, states = frames.images.shape[1:3]
+    flat = int(FLAT_SHARE * batch_size)
 
     def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         rng = draw.numpy
-        groups = rng.integers(len(frames), size=batch_size)
-        looks = rng.integers(1, frames.images.shape[1], size=batch_size)
-        looks[:flat] = 0
-        states = np.argsort(rng.random((batch_size, frames.images.shape[2])), axis=1)[:, :2].T
-        pick = (np.tile(groups, 2), np.tile(looks, 2), states.reshape(-1))
-        images, labels = to_images(frames.images[pick], device), frames.labels[pick]
-        drawn = torch.from_numpy(np.tile(looks > 0, 2)).to(device)[:, None, None, None]
-        logits, depth = judge.read(torch.where(drawn, recolor(images, rng), images))
-        target = torch.from_numpy(relative_depth(frames.depth[pick], labels)).to(device)
+        look = rng.integers(1, looks, batch_size)
+        look[:flat] = 0
+        pick = (rng.integers(len(frames), size=batch_size), look, rng.integers(states, size=batch_size))
+        images = to_images(frames.images[pick], device)
+        labels = torch.from_numpy(frames.labels[pick]).long().to(device)
+        depth = torch.from_numpy(relative_depth(frames.depth[pick], frames.labels[pick])).to(device)
+        varied = vary(images[flat:], labels[flat:], depth[flat:], rng)
+        images, labels, depth = (
+            torch.cat([own[:flat], other])
+            for own, other in zip((images, labels, depth), varied, strict=True)
+        )
+        logits, read = judge.read(images)
         weights = torch.tensor(CLASS_WEIGHTS, device=device)
-        regions = F.cross_entropy(logits, torch.from_numpy(labels).long().to(device), weights)
-        masks = region_masks(labels, np.full(2 * batch_size, rng.integers(WHOLE_FRAME + 1)))
-        first, second = judge.embed(images, torch.from_numpy(masks).to(device)).chunk(2)
-        # All flat frames are one scene: one of them takes part.
-        contrast, accuracy = info_nce(first[flat - 1 :], second[flat - 1 :])
-        depth_error = F.l1_loss(depth, target)
-        figures = {"regions": regions, "depth_l1": depth_error, "contrast": contrast, "retrieval": accuracy}
-        return regions + depth_error + 0.3 * contrast, figures
+        regions, depth_error = F.cross_entropy(logits, labels, weights), F.l1_loss(read, depth)
+        return regions + depth_error, {"regions": regions, "depth_l1": depth_error}
+
+    return loss
+
+
+def embedding_loss(judge: CompactJudge, frames: FrameGroups, batch_size: int, device: torch.device) -> Loss:
+    """The loss of the tower on two states of `batch_size` scenes, one of them the flat look."""
+    looks, states = frames.images.shape[1:3]
+
+    def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        rng = draw.numpy
+        groups, look = rng.integers(len(frames), size=batch_size), rng.integers(1, looks, size=batch_size)
+        look[0] = 0
+        pair = np.argsort(rng.random((batch_size, states)), axis=1)[:, :2].T
+        pick = (np.tile(groups, 2), np.tile(look, 2), pair.reshape(-1))
+        regions = np.full(2 * batch_size, rng.integers(WHOLE_FRAME + 1))
+        masks = torch.from_numpy(region_masks(frames.labels[pick], regions)).to(device)
+        first, second = judge.embed(to_images(frames.images[pick], device), masks).chunk(2)
+        contrast, accuracy = info_nce(first, second)
+        return contrast, {"contrast": contrast, "retrieval": accuracy}
 
     return loss
 

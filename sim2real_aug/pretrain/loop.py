@@ -1,4 +1,4 @@
-"""The one training loop that every pretrained part goes through: autoencoder, judge, editor.
+"""The one training loop that every pretrained part goes through.
 
 AdamW, linear warm-up, cosine decay to zero, gradient clipping, a moving average of the weights. The random numbers
 of a step come from (seed, part, step), so a run that is stopped and started again draws the same examples.
@@ -23,6 +23,7 @@ from sim2real_aug.progress import progress
 from sim2real_aug.runs import RunFolder, save_atomically
 from sim2real_aug.seeding import numpy_generator, torch_generator
 
+PARTS = ("autoencoder", "decoder", "reader", "embedder", "editor")  # reader and embedder are the judge
 MAX_GRAD_NORM = 1.0
 
 

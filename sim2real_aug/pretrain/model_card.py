@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from sim2real_aug.pretrain.loop import PARTS
+
 TEMPLATE = """\
 # Compact editor and judge
 
@@ -20,7 +22,8 @@ beside this card (`config.yaml` of the run), seed {seed}, on {machine}.
   cross-attention that fuses the conditionings. It edits in {steps} DDIM steps, one network pass a step.
   {prompts}
   `photos/` holds {photos} sample visual prompts, rendered in scene `randomized/{photo_scene}`.
-- `judge/`: depth, segmentation (table, block, goal, pusher) and embedding of masked regions.
+- `judge/`: depth and segmentation (table, block, goal, pusher) by one network, the reader, and embedding of masked
+  regions by another, the embedder.
 
 ## What they have seen
 {groups} groups of {states} Push-T states, each drawn flat and in two scenes of the `randomized` domain
@@ -58,10 +61,9 @@ WHOLE = "Visual prompts are photos as they are."
 
 
 def model_card(config: DictConfig, summary: dict[str, Any]) -> str:
-    parts = ("autoencoder", "decoder", "judge", "editor")
     rows = (
         f"| {part} | {config[part].fit.steps} | {config[part].fit.batch_size} | {summary['seconds'].get(part, '')} |"
-        for part in parts
+        for part in PARTS
     )
     return TEMPLATE.format(
         seed=config.seed,

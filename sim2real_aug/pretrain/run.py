@@ -45,8 +45,8 @@ from sim2real_aug.pretrain.editor import (
 )
 from sim2real_aug.pretrain.frames import FIRST_SCENE, FrameGroups, FrameSettings, build_frames
 from sim2real_aug.pretrain.held_out import draw_held_out, measure
-from sim2real_aug.pretrain.judge import judge_loss
-from sim2real_aug.pretrain.loop import FitSettings, fit
+from sim2real_aug.pretrain.judge import embedding_loss, reading_loss
+from sim2real_aug.pretrain.loop import PARTS, FitSettings, fit
 from sim2real_aug.pretrain.model_card import model_card
 from sim2real_aug.pretrain.prompts import PromptSource, read_regions
 from sim2real_aug.progress import say
@@ -57,7 +57,6 @@ from sim2real_aug.seeding import derive_seed, numpy_generator
 TOKENIZER_SCENES = 400
 SCALING_FRAMES = 256
 UNDRAWN = ("step", "part", "grad_norm", "seconds")
-PARTS = ("autoencoder", "decoder", "judge", "editor")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,8 @@ def read_start(config: DictConfig) -> Start | None:
     if config.initial_weights is not None:
         folder = Path(config.initial_weights)
         return Start(load_editor(folder / "editor"), load_compact_judge(folder / "judge"))
-    untrained = [f"{part}.fit.steps" for part in ("autoencoder", "judge", "editor") if not config[part].fit.steps]
+    needed = [part for part in PARTS if part != "decoder"]  # the autoencoder has one already
+    untrained = [f"{part}.fit.steps" for part in needed if not config[part].fit.steps]
     if untrained:
         raise BadInput(
             f"{', '.join(untrained)} is 0: give initial_weights=FOLDER, whose weights it keeps, or at least 1"
@@ -189,16 +189,11 @@ def train_judge(
 ) -> CompactJudge:
     judge = CompactJudge() if start is None else start.judge.requires_grad_(True)
     judge = judge.to(device, memory_format=torch.channels_last)
-    fitting = settings(FitSettings, config.judge.fit)
-    fit(
-        "judge",
-        judge,
-        judge_loss(judge, frames, fitting.batch_size, device),
-        fitting,
-        run,
-        config.seed,
-        config.bf16,
-    )
+    networks = {"reader": (judge.reader, reading_loss), "embedder": (judge.embedder, embedding_loss)}
+    for part, (network, make_loss) in networks.items():
+        fitting = settings(FitSettings, config[part].fit)
+        loss = make_loss(judge, frames, fitting.batch_size, device)
+        fit(part, network, loss, fitting, run, config.seed, config.bf16)
     return judge.requires_grad_(False).eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,16 @@ def test_replay_of_a_store_that_grew(tmp_path: Path) -> None:
         simulate(source, SimulateSettings(episodes=episodes, size=8, max_steps=3))
         simulate(out, SimulateSettings(source=f"replay:{source}", size=8), overwrite=True)
         assert ReplayBuffer.open(out).n_episodes == episodes
+
+
+def test_a_replayed_store_may_be_moved_meanwhile(recorded: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "out.zarr", tmp_path / "moved.zarr"
+    simulate(out, SimulateSettings(source=f"replay:{recorded}", size=8, episodes=1))
+    shutil.copytree(recorded, moved)
+    assert simulate(out, SimulateSettings(source=f"replay:{moved}", size=8))["episodes"] == 3
+    simulate(tmp_path / "another.zarr", SimulateSettings(episodes=3, size=8, max_steps=3))
+    with pytest.raises(BadInput, match="made with another replayed_hash"):
+        simulate(out, SimulateSettings(source=f"replay:{tmp_path / 'another.zarr'}", size=8))
 
 
 def test_a_store_is_not_replayed_onto_itself(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:

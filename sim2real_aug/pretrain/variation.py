@@ -1,0 +1,98 @@
+"""Drawn frames as other benches, lamps and cameras would have them, for a judge that will meet real photos.
+
+Legend: images (B, 3, H, W) in [0, 1]; labels (B, H, W) int64; depth (B, H, W) in [0, 1]. Each frame has a draw of its
+own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sim2real_aug.data.regions import REGIONS
+
+CELLS = 5  # a side, of uneven light
+SHADED = 16  # cells a side, of what an arm dims
+ZOOM = (0.75, 1.8)
+SQUEEZE, SHIFT, TILT = 0.15, 0.3, 0.25  # at most: log of width to height, share of half a side, of the distance
+
+
+def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Exchanged colour channels, another gain of each, another gamma."""
+    count = len(images)
+    channels = torch.from_numpy(np.argsort(rng.random((count, 3)), axis=1)).to(images.device)
+    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (count, 3))).to(images)[:, :, None, None]
+    gamma = _each(np.exp(rng.uniform(-0.35, 0.35, count)), images)
+    exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
+    return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
+
+
+def relight(images: Tensor, pushers: Tensor, rng: np.random.Generator) -> Tensor:
+    """Uneven light, and the bench round pusher and arm (B, H, W) darker.
+
+    Real arms dim what they stand over, most where they touch it, and a dark spot beside a pusher is no block.
+    """
+    count, size = len(images), images.shape[-2:]
+    spread = _each(rng.uniform(0, 0.3, count), images)
+    cells = torch.from_numpy(rng.standard_normal((count, 1, CELLS, CELLS))).to(images)
+    uneven = F.interpolate((spread * cells).exp(), size, mode="bicubic")
+    dim = _each(rng.uniform(-0.8, 0.6, count).clip(0), images)
+    masks = pushers[:, None].to(images)
+    near = F.interpolate(F.adaptive_avg_pool2d(masks, SHADED), size, mode="bilinear")
+    return (images * uneven * (1 - dim * (2 * near).clamp(max=1) * (1 - masks))).clamp(0, 1)
+
+
+def resharpen(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Softer or sharper."""
+    amount = _each(rng.uniform(-0.8, 0.8, len(images)), images)
+    soft = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+    return (images + amount * (images - soft)).clamp(0, 1)
+
+
+def reframe(
+    images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As a camera elsewhere sees them: nearer or farther, turned, tilted. Beside a frame is the frame mirrored."""
+    views = torch.from_numpy(draw_views(len(images), rng)).to(images)
+    axes = [(torch.arange(side, device=images.device) + 0.5) * 2 / side - 1 for side in images.shape[2:]]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    seen = torch.einsum("bij,hwj->bhwi", views, torch.stack([x, y, torch.ones_like(x)], dim=-1).to(images))
+    places = seen[..., :2] / seen[..., 2:]
+    regions = F.one_hot(labels, len(REGIONS)).permute(0, 3, 1, 2).to(images)
+    options: dict[str, Any] = {"padding_mode": "reflection", "align_corners": False}
+    soft = F.grid_sample(torch.cat([images, regions], dim=1), places, **options)
+    moved = F.grid_sample(depth[:, None], places, mode="nearest", **options)
+    return soft[:, :3], soft[:, 3:].argmax(1), moved[:, 0]
+
+
+def draw_views(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Homographies (count, 3, 3) from a place in the new frame to its place in the old one, both in [-1, 1]."""
+    turn, zoom = rng.uniform(-np.pi, np.pi, count), ZOOM[0] * (ZOOM[1] / ZOOM[0]) ** rng.random(count)
+    squeeze = np.exp(rng.uniform(-SQUEEZE, SQUEEZE, count))
+    views = np.zeros((count, 3, 3))
+    views[:, 0, :2] = np.stack([np.cos(turn), -np.sin(turn)], axis=1) / (zoom * squeeze)[:, None]
+    views[:, 1, :2] = np.stack([np.sin(turn), np.cos(turn)], axis=1) / (zoom / squeeze)[:, None]
+    views[:, :2, 2] = rng.uniform(-SHIFT, SHIFT, (count, 2))
+    views[:, 2, :2] = rng.uniform(-TILT, TILT, (count, 2))
+    views[:, 2, 2] = 1
+    return views
+
+
+def vary(images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """All of these; two of three frames are seen from where they are."""
+    kept = torch.from_numpy(rng.random(len(images)) > 1 / 3).to(images.device)[:, None, None]
+    moved, moved_labels, moved_depth = reframe(images, labels, depth, rng)
+    images = torch.where(kept[:, None], images, moved)
+    labels, depth = torch.where(kept, labels, moved_labels), torch.where(kept, depth, moved_depth)
+    pushers = labels == REGIONS.index("pusher")
+    return resharpen(relight(recolor(images, rng), pushers, rng), rng), labels, depth
+
+
+def _each(values: NDArray[np.float64], images: Tensor) -> Tensor:
+    """One value for each image, (B, 1, 1, 1)."""
+    return torch.from_numpy(values).to(images)[:, None, None, None]
