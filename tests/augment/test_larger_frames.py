@@ -10,7 +10,7 @@ from sim2real_aug.augment.classical import ComposedPrompts
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.data import ReplayBuffer, ReplayBufferWriter
 from sim2real_aug.editor import load_editor
-from sim2real_aug.editor.composition import changed, prompt_size
+from sim2real_aug.editor.composition import prompt_size, with_change
 from sim2real_aug.envs.rendering import make_renderer
 
 SIDE = 192
@@ -41,9 +41,9 @@ def sharpness(frames: np.ndarray) -> float:
 def test_what_is_changed_is_added_to_the_prompt_by_hand() -> None:
     prompts = torch.tensor([[0.2, 0.6], [0.4, 0.8]]).view(1, 1, 1, 2, 2).expand(1, 1, 3, 2, 2)
     small = torch.full((1, 1, 3, 1, 1), 0.5)
-    torch.testing.assert_close(changed(prompts, small, small[:, 0]), prompts[:, 0])
+    torch.testing.assert_close(with_change(prompts, small, small[:, 0]), prompts[:, 0])
     brighter = torch.tensor([[0.5, 0.9], [0.7, 1.0]]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
-    torch.testing.assert_close(changed(prompts, small, small[:, 0] + 0.3), brighter, msg="1.1 is cut off")
+    torch.testing.assert_close(with_change(prompts, small, small[:, 0] + 0.3), brighter, msg="1.1 is cut off")
 
 
 def test_prompts_are_as_large_as_the_frames_and_no_smaller_than_the_editor() -> None:
