@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from paired_frames import Drawn, domains_of, paired_frames
 from torch import Tensor
 
+from sim2real_aug.augment.gate import region_iou
 from sim2real_aug.data import load_photos
 from sim2real_aug.data.regions import REGIONS
 from sim2real_aug.judges import load_judge
@@ -135,12 +136,10 @@ def measure(judge: Judge, frames: dict[str, Drawn], scenes: list[str], seed: int
 def found_in_photos(judge: Judge, folder: Path) -> dict[str, float]:
     """IoU of the block in each photo that has a mask."""
     photos = load_photos(folder)
-    found = judge.segment(to_images(photos.images), "block").numpy()
-    return {
-        name: round(float((mine & mask).sum() / (mine | mask).sum()), 4)
-        for name, mine, mask in zip(photos.names, found, photos.mask_of_each, strict=True)
-        if mask.any()
-    }
+    masks = torch.from_numpy(photos.mask_of_each)
+    ious = region_iou(judge.segment(to_images(photos.images), "block"), masks).tolist()
+    found = zip(photos.names, ious, masks, strict=True)
+    return {name: round(iou, 4) for name, iou, mask in found if mask.any()}
 
 
 def summarise(scenes: dict[str, Any]) -> dict[str, Any]:

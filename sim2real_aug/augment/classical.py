@@ -115,8 +115,8 @@ class TransferEditor:
     """A colour transfer in the place of an `Editor`: `augment` takes it, and each edit takes after all photos.
 
     name: a key of CLASSICAL, BadInput for another. device: of images that go in and come out; the transfer itself is
-    the CPU's. Frames of any size are edited as they are; image_size is that of
-    photos, whose colours count alone, and of what the judge sees.
+    the CPU's. Frames of any size are edited as they are; image_size is that of photos, whose colours count alone, and
+    of what the judge sees.
     """
 
     image_size = SIDE

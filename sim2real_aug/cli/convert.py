@@ -10,8 +10,6 @@ import typer
 from sim2real_aug.cli.common import Call, Summary, command, location
 from sim2real_aug.errors import BadInput
 
-RECORDED = ("lerobot", "hdf5")  # the kinds with cameras to choose from
-
 
 @command("convert", writes=True)
 def convert(
@@ -49,8 +47,8 @@ def convert(
 
     call.hold(target)
     place, out = location(source), Path(target).expanduser()
-    kind = _kind(place)
-    _refuse(source, "--camera", camera is not None and kind not in RECORDED, "LeRobot's datasets and HDF5 files")
+    kind, recorded = _kind(place), {"lerobot": lerobot_to_store, "hdf5": hdf5_to_store}
+    _refuse(source, "--camera", camera is not None and kind not in recorded, "LeRobot's datasets and HDF5 files")
     _refuse(source, "--bayer", bayer is not None and kind != "images", "a folder of images")
     _refuse(source, "--size", size is not None and kind == "store", "images, LeRobot's datasets and HDF5 files")
     _refuse(source, "--as-uint8", as_uint8 and kind != "store", "a store whose frames are floats")
@@ -58,8 +56,7 @@ def convert(
         return copy(place, out, zarr_format, as_uint8, call.overwrite)
     if kind == "images":
         return images_to_store(Path(place), out, zarr_format or 2, size, bayer, call.overwrite)
-    reader = {"lerobot": lerobot_to_store, "hdf5": hdf5_to_store}[kind]
-    return reader(Path(place), out, camera, zarr_format or 2, size, call.overwrite)
+    return recorded[kind](Path(place), out, camera, zarr_format or 2, size, call.overwrite)
 
 
 def _kind(place: str | Path) -> str:

@@ -136,14 +136,15 @@ def make_conditions(
         exact = None if images.geometry is None else images.geometry(frames[numbers])
         geometry = None if exact is None else SourceGeometry.on(device, exact)
         source, drawn = to_images(images.read(frames[numbers]), device), torch.from_numpy(chosen).to(device)
-        prompts = to_images(images.photos[chosen.flatten()], device)
+        looks = to_images(images.photos[chosen.flatten()], device)
+        composer = images.composer  # None of an editor that takes photos as they are
         yield Conditions(
             source=source,
-            photos=prompts.unflatten(0, chosen.shape),
+            photos=looks.unflatten(0, chosen.shape),
             photo_masks=torch.from_numpy(images.photo_masks[chosen]).to(device),
             numbers=numbers,
             geometry=geometry,
-            prompts=composed_prompts(images.composer, drawn, source, geometry),
+            prompts=None if composer is None else composed_prompts(composer, drawn, source, geometry),
         )
 
 

@@ -83,10 +83,10 @@ class Conditions:
 
 
 def composed_prompts(
-    composer: Composer | None, chosen: Tensor, source: Tensor, geometry: SourceGeometry | None
-) -> Seen | None:
-    """The `prompts` of conditions by photos `chosen` (C, n); None for an editor that takes photos as they are."""
-    return None if composer is None else composer(chosen, source, None if geometry is None else geometry.labels)
+    composer: Composer, chosen: Tensor, source: Tensor, geometry: SourceGeometry | None
+) -> Seen:
+    """The `prompts` of conditions by photos `chosen` (C, n)."""
+    return composer(chosen, source, None if geometry is None else geometry.labels)
 
 
 @dataclass(frozen=True)

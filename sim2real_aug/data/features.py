@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from sim2real_aug.errors import BadInput, unknown_name
 
-FRAMES = "img"
 FLOAT32 = ("state", "action")  # what policies read; other floats stay as they are
 
 
@@ -35,19 +34,6 @@ def check_names(place: Path, names: Mapping[str, str]) -> None:
         if name in taken:
             raise BadInput(f"{place}: {taken[name]} and {feature} would both be data/{name}; rename one of them there")
         taken[name] = feature
-
-
-def stacked(frames: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
-    """`count` frames (H, W, 3) as one array. Raises ValueError where they differ in size."""
-    made: NDArray[np.uint8] | None = None
-    for number, frame in enumerate(frames):
-        if made is None:
-            made = np.empty((count, *frame.shape), np.uint8)
-        if frame.shape != made.shape[1:]:
-            raise ValueError(f"frame {number} is {frame.shape}, the ones before it {made.shape[1:]}")
-        made[number] = frame
-    assert made is not None
-    return made
 
 
 def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.features import FRAMES, as_stored, check_names, one_camera, stacked
-from sim2real_aug.data.images import check_reading, numbers_apart, shrunk
+from sim2real_aug.data.features import as_stored, check_names, one_camera
+from sim2real_aug.data.images import check_reading, numbers_apart, shrunk, stacked
 from sim2real_aug.data.stores import reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
@@ -52,7 +52,7 @@ def hdf5_to_store(
             for name, array in first.items()
             if not _is_images(array)
         }
-        check_names(file, {chosen: FRAMES, **carried})
+        check_names(file, {chosen: "img", **carried})
         made_of = {"hdf5": {"camera": chosen, "demos": [*demos]}}
         with building(target, zarr_format, made_of) as writer, progress("read demos", len(demos), unit="demos") as bar:
             for demo in demos.values():
@@ -109,4 +109,4 @@ def _episode(demo: Group, camera: str, carried: Mapping[str, str], shorter: int 
         images = arrays[camera]
         blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
         frames = stacked((shrunk(frame, shorter) for block in blocks for frame in block), len(images))
-        return {FRAMES: frames, **{name: as_stored(name, arrays[own][:]) for own, name in carried.items()}}
+        return {"img": frames, **{name: as_stored(name, arrays[own][:]) for own, name in carried.items()}}

@@ -6,7 +6,7 @@ Legend: an image is (H, W, 3) uint8 RGB.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,19 @@ def shrunk(image: Image, shorter: int | None) -> Image:
         return image
     size = (round(width * scale), round(height * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def stacked(frames: Iterable[Image], count: int) -> Image:
+    """`count` frames (H, W, 3) as one array. Raises ValueError where they differ in size."""
+    made: Image | None = None
+    for number, frame in enumerate(frames):
+        if made is None:
+            made = np.empty((count, *frame.shape), np.uint8)
+        if frame.shape != made.shape[1:]:
+            raise ValueError(f"frame {number} is {frame.shape}, the ones before it {made.shape[1:]}")
+        made[number] = frame
+    assert made is not None
+    return made
 
 
 def images_to_store(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sim2real_aug.data.features import FRAMES, as_stored, check_names, one_camera, stacked
-from sim2real_aug.data.images import check_reading, shrunk
+from sim2real_aug.data.features import as_stored, check_names, one_camera
+from sim2real_aug.data.images import check_reading, shrunk, stacked
 from sim2real_aug.data.stores import LEROBOT_INFO, one_line, reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
-from sim2real_aug.progress import progress
+from sim2real_aug.progress import Progress, progress
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -61,12 +61,13 @@ class Numbers:
 @dataclass(frozen=True)
 class LeRobotFolder:
     """root: the folder. info: its meta/info.json. camera: the feature whose frames are read. numbers: the features that
-    a store carries."""
+    a store carries. fps: frames a second."""
 
     root: Path
     info: Mapping[str, Any]
     camera: str
-    numbers: Mapping[str, Numbers] = field(default_factory=dict)
+    numbers: Mapping[str, Numbers]
+    fps: float
 
     @classmethod
     def open(cls, root: Path, camera: str | None = None) -> LeRobotFolder:
@@ -74,7 +75,7 @@ class LeRobotFolder:
         or not named."""
         try:
             info = json.loads((root / LEROBOT_INFO).read_text())
-            version, features, _ = info["codebase_version"], info["features"], float(info["fps"])
+            version, features, fps = info["codebase_version"], info["features"], float(info["fps"])
             cameras = [name for name, feature in features.items() if feature["dtype"] in ("video", "image")]
             numbers = {
                 name: Numbers(_stored(name), np.dtype(feature["dtype"]), tuple(feature["shape"]))
@@ -87,8 +88,8 @@ class LeRobotFolder:
         if version not in VERSIONS:
             raise BadInput(f"{root} is of LeRobot's version {version}; read are {', '.join(VERSIONS)}")
         chosen = one_camera(root, cameras, camera)
-        check_names(root, {chosen: FRAMES, **{feature: kept.name for feature, kept in numbers.items()}})
-        return cls(root, info, chosen, numbers)
+        check_names(root, {chosen: "img", **{feature: kept.name for feature, kept in numbers.items()}})
+        return cls(root, info, chosen, numbers, fps)
 
     @property
     def in_videos(self) -> bool:
@@ -167,7 +168,7 @@ class LeRobotFolder:
         """Its frames (H, W, 3), in order."""
         if episode.video is None:
             return (_decoded(cell.as_py(), self.root) for cell in rows[self.camera])
-        return video_frames(episode.video, episode.start, episode.length, float(self.info["fps"]))
+        return video_frames(episode.video, episode.start, episode.length, self.fps)
 
 
 def lerobot_to_store(
@@ -196,11 +197,16 @@ def lerobot_to_store(
     ):
         for episode, rows in source.rows_of_each(episodes):
             with reading(f"episode {episode.number} of {folder}", AGAIN):
-                frames = (shrunk(frame, shorter) for frame in source.frames(episode, rows))
-                arrays = {FRAMES: stacked(frames, episode.length), **_numbers(source, rows)}
+                frames = stacked(_shrunk(source.frames(episode, rows), shorter, bar), episode.length)
+                arrays = {"img": frames, **_numbers(source, rows)}
             writer.append_episode(arrays)
-            bar.advance(episode.length)
         return writer.summary(target)
+
+
+def _shrunk(frames: Iterator[Frames], shorter: int | None, bar: Progress) -> Iterator[Frames]:
+    for frame in frames:
+        yield shrunk(frame, shorter)
+        bar.advance()
 
 
 def _numbers(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:

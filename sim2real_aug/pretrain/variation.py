@@ -85,10 +85,11 @@ def draw_views(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def vary(images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """All of these; two of three frames are seen from where they are."""
-    kept = torch.from_numpy(rng.random(len(images)) > 1 / 3).to(images.device)[:, None, None]
-    moved, moved_labels, moved_depth = reframe(images, labels, depth, rng)
-    images = torch.where(kept[:, None], images, moved)
-    labels, depth = torch.where(kept, labels, moved_labels), torch.where(kept, depth, moved_depth)
+    moves = torch.from_numpy(rng.random(len(images)) <= 1 / 3).to(images.device)
+    moved = reframe(images[moves], labels[moves], depth[moves], rng)
+    images, labels, depth = (
+        whole.index_put((moves,), part) for whole, part in zip((images, labels, depth), moved, strict=True)
+    )
     pushers = labels == REGIONS.index("pusher")
     return resharpen(relight(recolor(images, rng), pushers, rng), rng), labels, depth
 
