@@ -8,7 +8,7 @@ the same in every scene and only heights shift with the camera (parallax).
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ TABLE_COLORS = (
     "yellow",
 )
 BLOCK_COLORS = tuple(name for name in COLORS if name != "beige")
-ARM_COLORS = ("white", "grey", "grey", "black", "orange", "blue", "yellow", "red")
+ARM_COLORS = ("white", "white", "white", "grey", "grey", "black", "orange", "blue", "yellow", "red")
 GOALS = ("none", "filled", "outline")
 
 
@@ -179,12 +179,12 @@ def _camera(rng: np.random.Generator) -> Camera:
 
 
 def _arm(rng: np.random.Generator, pusher_height: float, camera: Camera, taken: Color) -> Arm | None:
-    """In two scenes of five an arm of one to four links, whose colours can be told from the block's, `taken`."""
-    if rng.random() > 0.4:
+    """In every other scene an arm of one to four links, whose colours can be told from the block's, `taken`."""
+    if rng.random() > 0.5:
         return None
     turn = rng.uniform(-np.pi, np.pi)
     reach = rng.uniform(450, 800)
-    radius = float(rng.uniform(18, 70))
+    radius = float(rng.uniform(18, 80))
     links = int(rng.integers(1, 5))
     return Arm(
         shoulder=(256 + reach * float(np.cos(turn)), 256 + reach * float(np.sin(turn))),
@@ -204,6 +204,13 @@ def _goal_color(rng: np.random.Generator, table: Color, block: Color) -> Color:
             return color
 
 
+def _pusher_color(rng: np.random.Generator, own: Color, table: Color) -> Color:
+    """In one scene of four nearly the table's colour, as grippers of steel over steel have it; else its `own`."""
+    if rng.random() > 0.25:
+        return own
+    return tuple(np.clip(table + rng.uniform(-0.12, 0.12, 3) + rng.uniform(-0.1, 0.1), 0, 1).tolist())
+
+
 def sample_scene(seed: int) -> Scene:
     """The scene with number `seed`; any non-negative number is a scene of its own."""
     rng = numpy_generator("randomized scene", seed)
@@ -211,8 +218,9 @@ def sample_scene(seed: int) -> Scene:
     block = _surface_unlike(rng, BLOCK_MATERIALS, BLOCK_COLORS, [table.color])
     pusher = _surface_unlike(rng, BLOCK_MATERIALS, tuple(COLORS), [table.color, block.color])
     goal_color = _goal_color(rng, table.color, block.color)
-    camera, pusher_height = _camera(rng), float(rng.uniform(20, 110))
-    return Scene(
+    camera = _camera(rng)
+    pusher_height = min(float(np.exp(rng.uniform(*np.log([20, 400])))), 0.45 * camera.height)
+    scene = Scene(
         seed=seed,
         table=table,
         block=block,
@@ -228,3 +236,4 @@ def sample_scene(seed: int) -> Scene:
         camera=camera,
         arm=_arm(rng, pusher_height, camera, block.color),
     )
+    return replace(scene, pusher=replace(pusher, color=_pusher_color(rng, pusher.color, table.color)))

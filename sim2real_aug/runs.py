@@ -70,7 +70,7 @@ class RunFolder:
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
             changed = [key for key in differing_keys(OmegaConf.load(saved), config) if not is_one_of(key, free)]
             if changed:
-                again = ", or --overwrite to start again" if _same_kind(saved, config) else ""
+                again = ", remove it, or --overwrite to start again" if _same_kind(saved, config) else ""
                 raise BadInput(
                     f"{run.path} holds a run made with another {', '.join(changed)}; choose another folder{again}"
                 )

@@ -58,7 +58,7 @@ def test_overwrite_replaces_a_run_from_before_a_key_was_added(tmp_path: Path):
     with pytest.raises(BadInput, match=r"another guard; choose another folder$"):
         RunFolder.open(tmp_path / "run", newer)  # half of the keys are new: it may be anything
     newer.pop("target")
-    with pytest.raises(BadInput, match=r"another guard; choose another folder, or --overwrite"):
+    with pytest.raises(BadInput, match=r"another guard; choose another folder, remove it, or --overwrite"):
         RunFolder.open(tmp_path / "run", newer)
     assert RunFolder.open(tmp_path / "run", newer, overwrite=True).metrics() == []
     assert OmegaConf.load(tmp_path / "run" / "config.yaml") == newer

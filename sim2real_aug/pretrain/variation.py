@@ -18,6 +18,8 @@ from sim2real_aug.data.regions import REGIONS
 
 CELLS = 5  # a side, of uneven light
 SHADED = 16  # cells a side, of what an arm dims
+BARS = 3  # at most, on a bench: sticks, cables, tape, their shadows
+LENGTH, WIDTH = (0.1, 1.2), (0.02, 0.12)  # of a bar, shares of half a side
 ZOOM = (0.75, 1.8)
 SQUEEZE, SHIFT, TILT = 0.15, 0.3, 0.25  # at most: log of width to height, share of half a side, of the distance
 
@@ -30,6 +32,27 @@ def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
     gamma = _each(np.exp(rng.uniform(-0.35, 0.35, count)), images)
     exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
     return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
+
+
+def clutter(images: Tensor, bare: Tensor, rng: np.random.Generator) -> Tensor:
+    """Bars of any colour, more or less opaque, where the table is `bare` (B, H, W): benches hold more than the task."""
+    x, y = _places(images)
+    for _ in range(BARS):
+        count = len(images)
+        turn = rng.uniform(-np.pi, np.pi, count)
+        along, across = _each(np.cos(turn), images)[:, 0], _each(np.sin(turn), images)[:, 0]
+        right, down = (to - _each(rng.uniform(-1, 1, count), images)[:, 0] for to in (x, y))
+        length, width = (
+            _each(low * (high / low) ** rng.random(count), images)[:, 0] / 2 for low, high in (LENGTH, WIDTH)
+        )
+        beyond = torch.maximum(
+            (along * right + across * down).abs() - length, (along * down - across * right).abs() - width
+        )
+        inside = (0.5 - beyond * images.shape[-1] / 2).clamp(0, 1) * bare
+        opacity = _each(rng.uniform(-1, 1, count).clip(0), images)
+        color = torch.from_numpy(rng.random((count, 3))).to(images)[:, :, None, None]
+        images = images + opacity * inside[:, None] * (color - images)
+    return images
 
 
 def relight(images: Tensor, pushers: Tensor, rng: np.random.Generator) -> Tensor:
@@ -59,9 +82,8 @@ def reframe(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As a camera elsewhere sees them: nearer or farther, turned, tilted. Beside a frame is the frame mirrored."""
     views = torch.from_numpy(draw_views(len(images), rng)).to(images)
-    axes = [(torch.arange(side, device=images.device) + 0.5) * 2 / side - 1 for side in images.shape[2:]]
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    seen = torch.einsum("bij,hwj->bhwi", views, torch.stack([x, y, torch.ones_like(x)], dim=-1).to(images))
+    x, y = _places(images)
+    seen = torch.einsum("bij,hwj->bhwi", views, torch.stack([x, y, torch.ones_like(x)], dim=-1))
     places = seen[..., :2] / seen[..., 2:]
     regions = F.one_hot(labels, len(REGIONS)).permute(0, 3, 1, 2).to(images)
     options: dict[str, Any] = {"padding_mode": "reflection", "align_corners": False}
@@ -85,6 +107,7 @@ def draw_views(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 def vary(images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """All of these; two of three frames are seen from where they are."""
+    images = clutter(images, labels == REGIONS.index("table"), rng)
     moves = torch.from_numpy(rng.random(len(images)) <= 1 / 3).to(images.device)
     moved = reframe(images[moves], labels[moves], depth[moves], rng)
     images, labels, depth = (
@@ -92,6 +115,13 @@ def vary(images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator
     )
     pushers = labels == REGIONS.index("pusher")
     return resharpen(relight(recolor(images, rng), pushers, rng), rng), labels, depth
+
+
+def _places(images: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y of each pixel's centre, (H, W) in [-1, 1]."""
+    axes = [(torch.arange(side) + 0.5) * 2 / side - 1 for side in images.shape[2:]]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return x.to(images), y.to(images)
 
 
 def _each(values: NDArray[np.float64], images: Tensor) -> Tensor:

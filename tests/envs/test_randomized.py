@@ -90,9 +90,13 @@ def test_an_outlined_goal_has_the_width_of_its_line() -> None:
     assert painted[1] > 1.5 * painted[0]
 
 
-def test_two_scenes_of_five_have_an_arm() -> None:
-    arms = [sample_scene(number).arm is not None for number in range(200)]
-    assert 0.3 < np.mean(arms) < 0.5
+def test_every_other_scene_has_an_arm_and_pushers_stand_low_or_high() -> None:
+    scenes = [sample_scene(number) for number in range(200)]
+    assert 0.4 < np.mean([scene.arm is not None for scene in scenes]) < 0.6
+    heights = [scene.pusher_height for scene in scenes]
+    assert 20 <= min(heights) < 25
+    assert 300 < max(heights) < 400
+    assert all(scene.pusher_height <= 0.45 * scene.camera.height for scene in scenes)
 
 
 def test_goal_follows_the_scene() -> None:

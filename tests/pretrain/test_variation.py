@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.pretrain.frames import sample_states
-from sim2real_aug.pretrain.variation import draw_views, recolor, reframe, relight, resharpen, vary
+from sim2real_aug.pretrain.variation import clutter, draw_views, recolor, reframe, relight, resharpen, vary
 
 COLORS = torch.tensor([[0.9, 0.9, 0.9], [0.1, 0.1, 0.1], [0.2, 0.8, 0.2], [0.9, 0.4, 0.1]])
 DEPTHS = torch.tensor([1.0, 0.5, 0.8, 0.1])
@@ -55,6 +55,19 @@ def test_views_are_nearer_or_farther_turned_moved_and_tilted() -> None:
     corners = np.array([(x, y, 1) for x in (-1, 1) for y in (-1, 1)])
     assert (np.einsum("bij,nj->bni", views, corners)[..., 2] > 0.45).all()  # nothing is behind the camera
     np.testing.assert_allclose(views[:, :2, 2].mean(0), 0, atol=0.03)
+
+
+def test_clutter_lies_on_the_bare_table_alone() -> None:
+    images, labels, _ = painted(40)
+    bare = labels == 0
+    strewn = clutter(images, bare, np.random.default_rng(0))
+    assert 0 <= strewn.min() <= strewn.max() <= 1
+    changed = (strewn - images).abs().amax(1) > 0.02
+    assert not changed[~bare].any()
+    shares = changed.flatten(1).float().mean(1)
+    assert (shares > 0).float().mean() > 0.6
+    assert 0.005 < shares.mean() < 0.1
+    assert shares.max() < 0.3
 
 
 def test_light_is_uneven_and_dims_the_bench_round_an_arm() -> None:
