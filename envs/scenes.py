@@ -8,7 +8,7 @@ the same in every scene and only heights shift with the camera (parallax).
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -204,13 +204,6 @@ def _goal_color(rng: np.random.Generator, table: Color, block: Color) -> Color:
             return color
 
 
-def _pusher_color(rng: np.random.Generator, own: Color, table: Color) -> Color:
-    """In one scene of four nearly the table's colour, as grippers of steel over steel have it; else its `own`."""
-    if rng.random() > 0.25:
-        return own
-    return tuple(np.clip(table + rng.uniform(-0.12, 0.12, 3) + rng.uniform(-0.1, 0.1), 0, 1).tolist())
-
-
 def sample_scene(seed: int) -> Scene:
     """The scene with number `seed`; any non-negative number is a scene of its own."""
     rng = numpy_generator("randomized scene", seed)
@@ -220,7 +213,7 @@ def sample_scene(seed: int) -> Scene:
     goal_color = _goal_color(rng, table.color, block.color)
     camera = _camera(rng)
     pusher_height = min(float(np.exp(rng.uniform(*np.log([20, 400])))), 0.45 * camera.height)
-    scene = Scene(
+    return Scene(
         seed=seed,
         table=table,
         block=block,
@@ -236,4 +229,3 @@ def sample_scene(seed: int) -> Scene:
         camera=camera,
         arm=_arm(rng, pusher_height, camera, block.color),
     )
-    return replace(scene, pusher=replace(pusher, color=_pusher_color(rng, pusher.color, table.color)))
