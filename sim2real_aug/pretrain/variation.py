@@ -18,7 +18,7 @@ from sim2real_aug.data.regions import REGIONS
 
 CELLS = 5  # a side, of uneven light
 SHADED = 16  # cells a side, of what an arm dims
-BARS = 3  # at most, on a bench: sticks, cables, tape, their shadows
+BARS = 3  # at most, for half are invisible: sticks, cables, tape, their shadows
 LENGTH, WIDTH = (0.1, 1.2), (0.02, 0.12)  # of a bar, shares of half a side
 ZOOM = (0.75, 1.8)
 SQUEEZE, SHIFT, TILT = 0.15, 0.3, 0.25  # at most: log of width to height, share of half a side, of the distance
@@ -28,7 +28,7 @@ def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
     """Exchanged colour channels, another gain of each, another gamma."""
     count = len(images)
     channels = torch.from_numpy(np.argsort(rng.random((count, 3)), axis=1)).to(images.device)
-    gain = torch.from_numpy(rng.uniform(0.75, 1.2, (count, 3))).to(images)[:, :, None, None]
+    gain = _each(rng.uniform(0.75, 1.2, (count, 3)), images)
     gamma = _each(np.exp(rng.uniform(-0.35, 0.35, count)), images)
     exchanged = images.gather(1, channels[:, :, None, None].expand_as(images))
     return (gain * exchanged.clamp(min=1e-4) ** gamma).clamp(0, 1)
@@ -36,23 +36,24 @@ def recolor(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 def clutter(images: Tensor, bare: Tensor, rng: np.random.Generator) -> Tensor:
     """Bars of any colour, more or less opaque, where the table is `bare` (B, H, W): benches hold more than the task."""
-    x, y = _places(images)
     for _ in range(BARS):
-        count = len(images)
-        turn = rng.uniform(-np.pi, np.pi, count)
-        along, across = _each(np.cos(turn), images)[:, 0], _each(np.sin(turn), images)[:, 0]
-        right, down = (to - _each(rng.uniform(-1, 1, count), images)[:, 0] for to in (x, y))
-        length, width = (
-            _each(low * (high / low) ** rng.random(count), images)[:, 0] / 2 for low, high in (LENGTH, WIDTH)
-        )
-        beyond = torch.maximum(
-            (along * right + across * down).abs() - length, (along * down - across * right).abs() - width
-        )
-        inside = (0.5 - beyond * images.shape[-1] / 2).clamp(0, 1) * bare
-        opacity = _each(rng.uniform(-1, 1, count).clip(0), images)
-        color = torch.from_numpy(rng.random((count, 3))).to(images)[:, :, None, None]
-        images = images + opacity * inside[:, None] * (color - images)
+        shape = _bar(images, rng) * bare[:, None]
+        opacity = _each(rng.uniform(-1, 1, len(images)).clip(0), images)
+        color = _each(rng.random((len(images), 3)), images)
+        images = images + opacity * shape * (color - images)
     return images
+
+
+def _bar(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """How much of each pixel a bar anywhere covers, (B, 1, H, W)."""
+    count = len(images)
+    turn = rng.uniform(-np.pi, np.pi, count)
+    cos, sin = _each(np.cos(turn), images), _each(np.sin(turn), images)
+    right, down = (axis - _each(rng.uniform(-1, 1, count), images) for axis in _centres(images))
+    length, width = (_each(_log_uniform(rng, *bounds, count), images) for bounds in (LENGTH, WIDTH))
+    along, across = (cos * right + sin * down).abs(), (cos * down - sin * right).abs()
+    beyond = torch.maximum(along - length / 2, across - width / 2)
+    return (0.5 - beyond * images.shape[-1] / 2).clamp(0, 1)
 
 
 def relight(images: Tensor, pushers: Tensor, rng: np.random.Generator) -> Tensor:
@@ -82,7 +83,7 @@ def reframe(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As a camera elsewhere sees them: nearer or farther, turned, tilted. Beside a frame is the frame mirrored."""
     views = torch.from_numpy(draw_views(len(images), rng)).to(images)
-    x, y = _places(images)
+    x, y = _centres(images)
     seen = torch.einsum("bij,hwj->bhwi", views, torch.stack([x, y, torch.ones_like(x)], dim=-1))
     places = seen[..., :2] / seen[..., 2:]
     regions = F.one_hot(labels, len(REGIONS)).permute(0, 3, 1, 2).to(images)
@@ -94,7 +95,7 @@ def reframe(
 
 def draw_views(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Homographies (count, 3, 3) from a place in the new frame to its place in the old one, both in [-1, 1]."""
-    turn, zoom = rng.uniform(-np.pi, np.pi, count), ZOOM[0] * (ZOOM[1] / ZOOM[0]) ** rng.random(count)
+    turn, zoom = rng.uniform(-np.pi, np.pi, count), _log_uniform(rng, *ZOOM, count)
     squeeze = np.exp(rng.uniform(-SQUEEZE, SQUEEZE, count))
     views = np.zeros((count, 3, 3))
     views[:, 0, :2] = np.stack([np.cos(turn), -np.sin(turn)], axis=1) / (zoom * squeeze)[:, None]
@@ -117,13 +118,17 @@ def vary(images: Tensor, labels: Tensor, depth: Tensor, rng: np.random.Generator
     return resharpen(relight(recolor(images, rng), pushers, rng), rng), labels, depth
 
 
-def _places(images: Tensor) -> tuple[Tensor, Tensor]:
+def _centres(images: Tensor) -> tuple[Tensor, Tensor]:
     """x and y of each pixel's centre, (H, W) in [-1, 1]."""
-    axes = [(torch.arange(side) + 0.5) * 2 / side - 1 for side in images.shape[2:]]
+    axes = [(torch.arange(side, device=images.device) + 0.5) * 2 / side - 1 for side in images.shape[2:]]
     y, x = torch.meshgrid(*axes, indexing="ij")
     return x.to(images), y.to(images)
 
 
+def _log_uniform(rng: np.random.Generator, low: float, high: float, count: int) -> NDArray[np.float64]:
+    return low * (high / low) ** rng.random(count)
+
+
 def _each(values: NDArray[np.float64], images: Tensor) -> Tensor:
-    """One value for each image, (B, 1, 1, 1)."""
-    return torch.from_numpy(values).to(images)[:, None, None, None]
+    """One value (B,) or colour (B, 3) for each image, (B, 1 or 3, 1, 1)."""
+    return torch.from_numpy(values).to(images).reshape(len(values), -1, 1, 1)
