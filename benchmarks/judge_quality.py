@@ -10,6 +10,9 @@ exactly: it stands beside gamma, with the most that it could be. Style: a frame'
 one frame of each of all 8 scenes, another pose in each; nearest must be its own scene. Every other scene's frames are
 only what the development scenes' must not be mistaken for: no figure is read off the scenes for claims.
 
+Prompts: SETS times PHOTOS photos of each development scene are taken apart as the judge reads them and put together
+as the frames' states have it; the root mean squared error is from the states' own look.
+
 Photos: the block's masks in a folder of real ones that has them beside, as docs/data.md says.
 
 Legend: M frames of a scene, S scenes, H W pixels, D embedding.
@@ -26,12 +29,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from paired_frames import Drawn, domains_of, paired_frames
+from paired_frames import SIZE, Drawn, PairedFrames, domains_of, paired_frames
 from torch import Tensor
 
 from sim2real_aug.augment.gate import region_iou
 from sim2real_aug.data import load_photos
 from sim2real_aug.data.regions import REGIONS
+from sim2real_aug.editor.composition import label_regions, take_apart
+from sim2real_aug.envs.photos import PhotosSettings, take_photos
 from sim2real_aug.judges import load_judge
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.pixels import to_images
@@ -43,6 +48,7 @@ SAME_DEPTH = 0.5  # window units: closer depths are one depth
 STRIDE = 2  # of the pixels whose pairs are compared
 COLORS = np.array([(225, 225, 225), (60, 60, 60), (130, 200, 130), (240, 110, 40)], np.uint8)
 ROWS = 4
+SETS, PHOTOS = 4, 8
 
 
 def gamma(truth: NDArray[Any], read: NDArray[Any], same: float) -> float:
@@ -132,6 +138,27 @@ def measure(judge: Judge, frames: dict[str, Drawn], scenes: list[str], seed: int
     return result
 
 
+def photo_sets(domain: str, seed: int, cache: Path) -> list[Tensor]:
+    """SETS times PHOTOS photos of a domain, (PHOTOS, 3, SIZE, SIZE) each; taken once, then read from `cache`."""
+    folder = cache / f"photos-{domain.replace('/', '-')}-{seed:016x}"
+    take_photos(folder, PhotosSettings(domain=domain, count=SETS * PHOTOS, seed=seed))
+    return list(to_images(load_photos(folder, SIZE).images).split(PHOTOS))
+
+
+@torch.no_grad()
+def prompt_errors(judge: Judge, sets: list[Tensor], frames: PairedFrames) -> list[float]:
+    """RMSE of prompts of each set of photos, in each photo's light, from the states' own look."""
+    labels, truth = torch.from_numpy(frames.flat.labels).long(), to_images(frames.real.images)
+    errors = []
+    for photos in sets:
+        bench = take_apart(photos, label_regions(judge, photos))
+        chosen = torch.arange(len(photos)).repeat_interleave(len(frames))
+        seen = bench.seen_as(labels.repeat(len(photos), 1, 1), chosen).images
+        squared = (seen.unflatten(0, (len(photos), -1)) - truth).square()
+        errors.append(round(float(squared.mean().sqrt()), 4))
+    return errors
+
+
 @torch.no_grad()
 def found_in_photos(judge: Judge, folder: Path) -> dict[str, float]:
     """IoU of the block in each photo that has a mask."""
@@ -193,10 +220,15 @@ def main() -> int:
     judge, scenes = load_judge(arguments.judge), domains_of("development")
     seed = derive_seed(arguments.seed, "judge quality")
     domains = [*scenes, *domains_of("claims")]
-    frames = {name: paired_frames(name, arguments.frames, seed, arguments.cache).real for name in domains}
+    pairs = {name: paired_frames(name, arguments.frames, seed, arguments.cache) for name in domains}
+    frames = {name: pair.real for name, pair in pairs.items()}
     by_scene = measure(judge, frames, scenes, seed)
+    for name in scenes:
+        errors = prompt_errors(judge, photo_sets(name, seed, arguments.cache), pairs[name])
+        by_scene[name] |= {"prompt_rmse": round(float(np.mean(errors)), 4), "prompt_rmse_of_sets": errors}
     summary = summarise(by_scene)
     result = {"frames_per_scene": arguments.frames, "scenes": by_scene, "summary": summary}
+    result["prompt_rmse"] = round(float(np.mean([figures["prompt_rmse"] for figures in by_scene.values()])), 4)
     if arguments.photos is not None:
         ious = found_in_photos(judge, arguments.photos)
         result["photos"] = {"block_iou": round(float(np.mean(list(ious.values()))), 4), "of_each": ious}

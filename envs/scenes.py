@@ -219,7 +219,7 @@ def sample_scene(seed: int) -> Scene:
         block=block,
         pusher=pusher,
         goal_color=goal_color,
-        goal=str(rng.choice(GOALS, p=[0.15, 0.4, 0.45])),
+        goal=str(rng.choice(GOALS, p=[0.3, 0.35, 0.35])),
         goal_opacity=float(rng.uniform(0.5, 1.0)),
         goal_width=float(rng.uniform(3, 10)),
         block_height=float(rng.uniform(10, 45)),

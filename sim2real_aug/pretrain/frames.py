@@ -95,13 +95,14 @@ def _draw_group(settings: FrameSettings, group: int) -> list[list[_Rendering]]:
     make_renderer = get_method(settings.renderer)
     rng = numpy_generator(settings.seed, "pretraining states", group)
     states = sample_states(rng, settings.states_per_group)
-    looks = [make_renderer("flat"), *(make_renderer(f"randomized/{scene}") for scene in group_scenes(group))]
+    looks = [make_renderer("flat"), *(make_renderer(f"randomized/{scene}") for scene in group_scenes(settings, group))]
     return [[look.render(state, settings.image_size) for state in states] for look in looks]
 
 
-def group_scenes(group: int) -> tuple[int, int]:
-    """Numbers of the two scenes of a group."""
-    return FIRST_SCENE + 2 * group, FIRST_SCENE + 2 * group + 1
+def group_scenes(settings: FrameSettings, group: int) -> tuple[int, int]:
+    """Numbers of the two scenes of a group: another seed has other scenes."""
+    first = FIRST_SCENE + derive_seed(settings.seed, "pretraining scenes") // 4  # fits int64
+    return first + 2 * group, first + 2 * group + 1
 
 
 def _draw_file(settings: FrameSettings, path: Path, first: int, last: int) -> int:
@@ -114,7 +115,7 @@ def _draw_file(settings: FrameSettings, path: Path, first: int, last: int) -> in
         depth=np.array(
             [[[f.depth / f.depth.max() for f in look] for look in group] for group in drawn], np.float16
         ),
-        scenes=np.array([group_scenes(group) for group in range(first, last)]),
+        scenes=np.array([group_scenes(settings, group) for group in range(first, last)]),
     )
     temporary.replace(path)
     return last - first
