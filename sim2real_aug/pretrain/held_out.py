@@ -25,7 +25,7 @@ from sim2real_aug.seeding import numpy_generator, torch_generator
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutScenes:
     """source, target, prompt (M, 3, H, W) in [0, 1]; labels and source_labels (M, H, W) uint8; depth (M, H, W) of
     the target, relative; photos (P, H, W, 3) uint8 of the sample scene."""
 
@@ -38,7 +38,7 @@ class HeldOut:
     photos: NDArray[np.uint8]
 
 
-def draw_held_out(config: DictConfig) -> HeldOut:
+def draw_held_out(config: DictConfig) -> HeldOutScenes:
     make_renderer, size = get_method(config.frames.renderer), config.frames.image_size
     rng = numpy_generator(config.seed, "held-out states")
     flat = make_renderer("flat")
@@ -53,7 +53,7 @@ def draw_held_out(config: DictConfig) -> HeldOut:
     photos = [sample_scene.render(state, size).image for state in sample_states(rng, config.held_out.photos)]
     labels = np.stack([drawn.labels for drawn in targets])
     distance = np.stack([drawn.depth / drawn.depth.max() for drawn in targets])
-    return HeldOut(
+    return HeldOutScenes(
         to_images(np.stack([drawn.image for drawn in sources])),
         to_images(np.stack([drawn.image for drawn in targets])),
         to_images(np.stack(prompts)),
@@ -65,7 +65,7 @@ def draw_held_out(config: DictConfig) -> HeldOut:
 
 
 @torch.no_grad()
-def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str, Any]:
+def measure(editor: Editor, judge: CompactJudge, held_out: HeldOutScenes) -> dict[str, Any]:
     """PSNR in dB (higher is better), mask IoU, rates in [0, 1]; means over the held-out scenes."""
     device = editor.device
     source, target, prompt = (t.to(device) for t in (held_out.source, held_out.target, held_out.prompt))
@@ -79,24 +79,24 @@ def measure(editor: Editor, judge: CompactJudge, held_out: HeldOut) -> dict[str,
     )
     depth_error = (judge.depth(target) - torch.from_numpy(held_out.depth).to(device)).abs().mean()
     return {
-        "autoencoder": {"psnr": psnr(rebuilt, target)},
+        "autoencoder": {"psnr": mean_psnr(rebuilt, target)},
         "judge": {
-            "block_iou": iou(judge.segment(target, "block"), block),
-            "block_iou_flat": iou(judge.segment(source, "block"), source_block),
+            "block_iou": mean_iou(judge.segment(target, "block"), block),
+            "block_iou_flat": mean_iou(judge.segment(source, "block"), source_block),
             "depth_l1": round(depth_error.item(), 4),
             "scene_retrieval": retrieval(judge, target, prompt),
         },
         "editor": {
-            "psnr": psnr(edit, target),
-            "psnr_unedited": psnr(source, target),
-            "block_iou": iou(judge.segment(edit, "block"), block),
+            "psnr": mean_psnr(edit, target),
+            "psnr_unedited": mean_psnr(source, target),
+            "block_iou": mean_iou(judge.segment(edit, "block"), block),
             "scene_retrieval": retrieval(judge, edit, prompt),
             "scene_retrieval_unedited": retrieval(judge, source, prompt),
         },
     }
 
 
-def _composed(judge: CompactJudge, held_out: HeldOut) -> Tensor:
+def _composed(judge: CompactJudge, held_out: HeldOutScenes) -> Tensor:
     """The visual prompts that a Composer makes of one photo a scene, (M, 3, H, W)."""
     device = next(judge.parameters()).device
     photos, layouts = held_out.prompt.to(device), torch.from_numpy(held_out.source_labels).to(device)
@@ -106,13 +106,13 @@ def _composed(judge: CompactJudge, held_out: HeldOut) -> Tensor:
     return torch.cat([each.images for each in seen])
 
 
-def psnr(images: Tensor, target: Tensor) -> float:
+def mean_psnr(images: Tensor, target: Tensor) -> float:
     """Mean over the images of the peak signal-to-noise ratio, in dB."""
     error = (images - target).square().mean((1, 2, 3)).clamp(min=1e-10)
     return round((-10 * error.log10()).mean().item(), 2)
 
 
-def iou(masks: Tensor, target: Tensor) -> float:
+def mean_iou(masks: Tensor, target: Tensor) -> float:
     """Mean over the images of intersection over union."""
     together = (masks & target).sum((1, 2)) / (masks | target).sum((1, 2)).clamp(min=1)
     return round(together.float().mean().item(), 4)

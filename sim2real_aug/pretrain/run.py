@@ -82,7 +82,7 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     vae = train_autoencoder(config, run, frames, device, start)
     train_decoder(config, run, frames, vae)
     judge = train_judge(config, run, frames, device, start)
-    editor = train_editor(config, run, frames, vae, judge, start)
+    editor = train_base_editor(config, run, frames, vae, judge, start)
     held_out = draw_held_out(config)
     editor.photos = held_out.photos
     write_weights(editor, judge, run)
@@ -197,7 +197,7 @@ def train_judge(
     return judge.requires_grad_(False).eval()
 
 
-def train_editor(
+def train_base_editor(
     config: DictConfig,
     run: RunFolder,
     frames: FrameGroups,
