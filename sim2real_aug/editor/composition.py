@@ -29,7 +29,7 @@ from sim2real_aug.judges.compact import load_compact_judge
 from sim2real_aug.pixels import resized
 from sim2real_aug.progress import say
 
-COMPOSITION = 5  # raised where the same photos make other prompts: work of another number is not gone on with
+COMPOSITION = 6  # raised where the same photos make other prompts: work of another number is not gone on with
 TABLE, BLOCK, PUSHER = (REGIONS.index(name) for name in ("table", "block", "pusher"))
 MOVING = (BLOCK, PUSHER)
 MARGIN = 0.03  # of the side: what moves is taken out with its edge and the beginning of its shadow
