@@ -37,8 +37,9 @@ RIM = 0.02  # of the side: as far as a lens mixes what moves into the bench; far
 COVERS = 0.5  # of a pixel: with a greater share a pusher hides what the source shows there
 UNLIKE = 0.08  # a photo's pixel that is farther from what most photos show is not at rest
 OTHER_COLOR = 0.2  # light alone does not change a thing more than this from photo to photo
+BLOCK_COLOR = 0.1  # a pixel nearer than this to the block's colour may be a part of it that was not found
 LEAST_SHARE = 0.001  # of a photo, for a region to tell its colour
-AT_REST = 0.6  # of the photos that agree in a pixel, and at least three: what is there belongs to the bench
+AT_REST, LEAST_PHOTOS = 0.6, 3  # share and number of photos that agree in a pixel: what is there belongs to the bench
 MOST_HIDDEN = 0.02  # of a plate; at most 0.0001 in photos of seven scenes whose plates show no trace of what moved
 THIN = 0.02  # of the side, taken off each side of what is thin, and nothing of it is left
 
@@ -167,16 +168,18 @@ def taken_apart(photos: Tensor, labels: Tensor, used: Tensor) -> Bench:
     """G benches as one of G * P photos, bench by bench, from photos (G, P, 3, S, S) with regions (G, P, S, S), of which
     `used` (G, P) count."""
     labels = torch.where(used[..., None, None], labels, TABLE)
-    labels = torch.where(_at_rest(photos, labels == PUSHER, used), TABLE, labels)
-    plates, *_ = _plates(photos, labels, used)
+    rests = _at_rest(photos, used)
+    labels = torch.where(_thin(rests & (labels == PUSHER)), TABLE, labels)
+    colors, own = _colors(photos, labels)
+    strays = _strays(photos, labels, colors[:, :, BLOCK], rests, used)
+    plates, *_ = _plates(photos, labels, strays, used)
     whole = torch.where(_pusher_with_arm(photos, plates, labels), PUSHER, labels)
-    plates, exposure, hidden = _plates(photos, whole, used)
+    plates, exposure, hidden = _plates(photos, whole, strays, used)
     rim = grown(_moves(whole), round(RIM * photos.shape[-1])) | ~used[..., None, None]
     blocks, regions = whole == BLOCK, whole == PUSHER
     shadows = fit_shadows(photos, plates, blocks, regions, rim)
     each = torch.arange(len(photos), device=photos.device).repeat_interleave(photos.shape[1])
     lit = plates * shadows[each].cast(blocks.flatten(0, 1)).view_as(plates[:, :, :1])
-    colors, own = _colors(photos, labels)
     sticks = (labels == PUSHER) & own[:, :, PUSHER, None, None]
     pushers = read_pushers(photos, lit, exposure, sticks, regions, blocks)
     return Bench(plates.flatten(0, 1), colors.flatten(0, 1), shadows[each], pushers, hidden[each])
@@ -186,11 +189,15 @@ def _moves(labels: Tensor) -> Tensor:
     return torch.stack([labels == region for region in MOVING]).any(0)
 
 
-def _plates(photos: Tensor, labels: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _plates(photos: Tensor, labels: Tensor, strays: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The bench alone in each photo's light, (G, P, 3, S, S), what each photo has in light above it, (G, P, 3, 1, 1),
-    and the share of it that no photo shows, (G,)."""
+    and the share of it that no photo shows, (G,). strays: (G, P, S, S), what is no bench either.
+
+    A gap narrower than two margins between what moves shows no bench: outlines are poor where an arm is over a block.
+    """
     side = photos.shape[-1]
-    covered = grown(_moves(labels), round(MARGIN * side)) | ~used[..., None, None]
+    margin = round(MARGIN * side)
+    covered = ~grown(~grown(_moves(labels) | strays, 2 * margin), margin) | ~used[..., None, None]
     shaded = covered | grown(labels == PUSHER, round(ARM * side))
     uneven = _middle(photos, shaded, covered)
     plate = _filled(_middle(photos - _exposure(photos, uneven, covered), shaded, covered))
@@ -205,19 +212,35 @@ def _pusher_with_arm(photos: Tensor, plates: Tensor, labels: Tensor) -> Tensor:
     return flooded(pushers, pushers | (unlike & ~blocks))
 
 
-def _at_rest(photos: Tensor, pushers: Tensor, used: Tensor) -> Tensor:
-    """Where photos show what most of the others show too, though it was taken for `pushers`: both (G, P, S, S).
-
-    Stripes, cables, edges of tape: what is thick may be a block or an arm that most photos have in one place.
-    """
+def _at_rest(photos: Tensor, used: Tensor) -> Tensor:
+    """Where photos show what most of the others show too, (G, P, S, S)."""
     unused = ~used[..., None, None]
     middle = photos.masked_fill(unused[:, :, None], torch.nan).nanmedian(dim=1).values
     apart = photos - middle[:, None] - _exposure(photos, middle, unused)
     agree = (apart.abs() <= UNLIKE).all(2) & ~unused
-    enough = (AT_REST * used.sum(1)).clamp(min=3)[:, None, None]
-    rests = pushers & agree & (agree.sum(1) >= enough)[:, None]
-    thin, margin = (round(share * photos.shape[-1]) for share in (THIN, MARGIN))
+    enough = (AT_REST * used.sum(1)).clamp(min=LEAST_PHOTOS)[:, None, None]
+    return agree & (agree.sum(1) >= enough)[:, None]
+
+
+def _thin(rests: Tensor) -> Tensor:
+    """What is thin of what `rests` (G, P, S, S) though it was taken for a pusher: stripes, cables, edges of tape.
+
+    What is thick may be an arm that most photos have in one place.
+    """
+    thin, margin = (round(share * rests.shape[-1]) for share in (THIN, MARGIN))
     return rests & ~grown(~grown(~rests, thin), thin + margin)
+
+
+def _strays(photos: Tensor, labels: Tensor, blocks: Tensor, rests: Tensor, used: Tensor) -> Tensor:
+    """What has the colour of the photo's block, `blocks` (G, P, 3), and does not rest: parts of it that were not found,
+    or were called goal, (G, P, S, S).
+
+    None where the bench has nearly that colour, nor in so few photos that nothing can be seen to rest.
+    """
+    bench = photos.masked_fill(_moves(labels)[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
+    telling = ((blocks - bench).abs().amax(2) > OTHER_COLOR) & (used.sum(1) >= LEAST_PHOTOS)[:, None]
+    like = (photos - blocks[..., None, None]).abs().amax(2) <= BLOCK_COLOR
+    return like & ~rests & telling[..., None, None]
 
 
 def _middle(photos: Tensor, shaded: Tensor, covered: Tensor) -> Tensor:
