@@ -193,7 +193,7 @@ def _plates(photos: Tensor, labels: Tensor, strays: Tensor, used: Tensor) -> tup
     """The bench alone in each photo's light, (G, P, 3, S, S), what each photo has in light above it, (G, P, 3, 1, 1),
     and the share of it that no photo shows, (G,). strays: (G, P, S, S), what is no bench either.
 
-    A gap narrower than two margins between what moves shows no bench: outlines are poor where an arm is over a block.
+    A gap of up to four margins between what moves shows no bench: outlines are poor where an arm is over a block.
     """
     side = photos.shape[-1]
     margin = round(MARGIN * side)

@@ -145,6 +145,27 @@ def test_what_was_not_recognised_is_taken_out_where_other_photos_show_the_table(
     torch.testing.assert_close(plates[0], picture(torch.full((SIZE, SIZE), TABLE)))
 
 
+@pytest.mark.parametrize("seen_by_all", [False, True])
+def test_a_part_of_the_block_that_was_not_found_is_no_bench_unless_it_rests(seen_by_all: bool) -> None:
+    labels = torch.stack([layout(4, 4), layout(4, 4), layout(4, 4) if seen_by_all else layout(18, 4)])
+    photos = torch.stack([picture(each) for each in labels])
+    corner = (slice(4, 12), slice(4, 7))  # of the block, in the first two photos at least
+    labels[:, *corner] = TABLE
+    plate = take_apart(photos, labels).plates[0]
+    blue = (plate[:, *corner] - BLUE[:, None, None]).abs().amax(0) < 0.1
+    assert bool(blue.any()) == seen_by_all, "where three photos of three agree, it may be a strip of blue tape"
+
+
+@pytest.mark.parametrize(("gap", "bench"), [(4, False), (5, True)])
+def test_a_sliver_between_what_moves_is_no_bench(gap: int, bench: bool) -> None:
+    labels = torch.full((SIZE, SIZE), TABLE)
+    labels[:, 4:12], labels[:, 12 + gap : 24] = BLOCK, PUSHER
+    photo = picture(labels)
+    photo[:, :, 12 : 12 + gap] = 0.0  # under the arm
+    plate = take_apart(photo[None], labels[None]).plates[0]
+    assert bool((plate < 0.01).all(0).any()) == bench
+
+
 def test_of_one_photo_the_hole_is_filled_from_around_it() -> None:
     photos, labels = shown()
     plate = take_apart(photos[:1], labels[:1]).plates[0]
