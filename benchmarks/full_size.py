@@ -234,7 +234,7 @@ def rounds(editor: Editor, conditions: int, machine: Machine) -> dict[str, Any]:
 def frames(editor: Editor, count: int, batch: int) -> dict[str, Any]:
     """`count` frames of a synthetic store, edited and judged."""
     photos = np.full((2, 96, 96, 3), 255, np.uint8)
-    photos[:, 30:42, 20:70], photos[:, 42:76, 39:51] = (119, 136, 153), (119, 136, 153)  # a block, for the judge to find
+    photos[:, 30:42, 20:70], photos[:, 42:76, 39:51] = (119, 136, 153), (119, 136, 153)  # a block for the judge
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source.zarr"
         write_store(source, episodes=1, frames=count)
