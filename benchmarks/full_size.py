@@ -36,6 +36,7 @@ import torch
 from augment_speed import write_store
 from d3po_speed import make_task
 from diffusers import DDIMScheduler, StableDiffusionInstructPix2PixPipeline
+from paired_frames import SIZE, held_out_states
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -53,6 +54,7 @@ from sim2real_aug.editor.editor import Editor, EditSettings
 from sim2real_aug.editor.guidance import active_passes
 from sim2real_aug.editor.outline import STABLE_DIFFUSION, networks
 from sim2real_aug.editor.widen import stochastic_scheduler, widened
+from sim2real_aug.envs.rendering import make_renderer
 from sim2real_aug.judges import load_judge
 
 LEAST_SPEED, LEAST_SHARE = 2.0, 0.5
@@ -233,8 +235,7 @@ def rounds(editor: Editor, conditions: int, machine: Machine) -> dict[str, Any]:
 
 def frames(editor: Editor, count: int, batch: int) -> dict[str, Any]:
     """`count` frames of a synthetic store, edited and judged."""
-    photos = np.full((2, 96, 96, 3), 255, np.uint8)
-    photos[:, 30:42, 20:70], photos[:, 42:76, 39:51] = (119, 136, 153), (119, 136, 153)  # a block for the judge
+    photos = np.stack([make_renderer("flat").render(state, SIZE).image for state in held_out_states(2, seed=0)])
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source.zarr"
         write_store(source, episodes=1, frames=count)

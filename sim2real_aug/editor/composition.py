@@ -237,7 +237,7 @@ def _strays(photos: Tensor, labels: Tensor, blocks: Tensor, rests: Tensor, used:
 
     None where the bench has nearly that colour, nor in so few photos that nothing can be seen to rest.
     """
-    bench = photos.masked_fill(_moves(labels)[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
+    bench = _median_color(photos, ~_moves(labels))
     telling = ((blocks - bench).abs().amax(2) > OTHER_COLOR) & (used.sum(1) >= LEAST_PHOTOS)[:, None]
     like = (photos - blocks[..., None, None]).abs().amax(2) <= BLOCK_COLOR
     return like & ~rests & telling[..., None, None]
@@ -258,8 +258,12 @@ def _middle(photos: Tensor, shaded: Tensor, covered: Tensor) -> Tensor:
 def _exposure(photos: Tensor, bench: Tensor, hidden: Tensor) -> Tensor:
     """What photos (G, P, 3, S, S) have in light above a bench (G, 3, S, S), by what is not `hidden` (G, P, S, S) or
     (G, P, 1, 1): (G, P, 3, 1, 1)."""
-    seen = (photos - bench[:, None]).masked_fill(hidden[:, :, None], torch.nan).flatten(3)
-    return seen.nanmedian(dim=3).values.nan_to_num()[..., None, None]
+    return _median_color(photos - bench[:, None], ~hidden).nan_to_num()[..., None, None]
+
+
+def _median_color(images: Tensor, there: Tensor) -> Tensor:
+    """Of what is `there` (G, P, S, S) or (G, P, 1, 1) in images (G, P, 3, S, S), (G, P, 3); NaN where nothing is."""
+    return images.masked_fill(~there[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
 
 
 def _filled(images: Tensor) -> Tensor:
@@ -284,7 +288,7 @@ def _colors(photos: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         there = labels == region
         inner = ~grown(~there, 1)
         there = torch.where(inner.flatten(2).any(2)[..., None, None], inner, there)
-        own = photos.masked_fill(~there[:, :, None], torch.nan).flatten(3).nanmedian(dim=3).values
+        own = _median_color(photos, there)
         shown = there.flatten(2).float().mean(2) >= LEAST_SHARE
         telling = (shown | ~shown.any(1, keepdim=True))[..., None]
         shared = own.masked_fill(~telling, torch.nan).nanmedian(dim=1, keepdim=True).values.nan_to_num(0.5)
