@@ -14,6 +14,8 @@ from sim2real_aug.errors import BadInput
 from sim2real_aug.judges import open_judge
 from sim2real_aug.judges.base import Judge
 
+APART = ("judge", "device", "engine", "workers")  # what makes frames, not which
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
@@ -64,9 +66,9 @@ class AugmentSettings:
 def read_config(config: DictConfig) -> tuple[AugmentSettings, Judge, torch.device]:
     """The settings of `configs/augment.yaml`, and the judge that it names on the device that it names.
 
-    The device is none of the settings: an unfinished store may be continued on another.
+    Device and engine are none of the settings: an unfinished store may be continued on another.
     """
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("judge", "device")])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in APART])
     chosen, device = settings(AugmentSettings, own), resolve_device(config.device)
     return chosen, open_judge(config.judge, device), device
 

@@ -29,6 +29,9 @@ def augment(
     ] = None,
     episodes: Annotated[str | None, typer.Option(metavar="A:B", help="Edit only these episodes.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the noise and of the photos drawn.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="local|ray", help="One process, or Ray's workers on many GPUs or cores.")
+    ] = None,
 ) -> Summary:
     """Make a dataset's frames look real. Same length, same actions, same layout.
 
@@ -37,20 +40,22 @@ def augment(
     """
     source = location(dataset)
     target = out or default_output(source)
-    config = call.compose({"episodes": episodes, "seed": seed}, dataset=source, out=target)
+    config = call.compose({"episodes": episodes, "seed": seed, "engine": engine}, dataset=source, out=target)
     from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
     from sim2real_aug.augment.engine import augment as edit_store
+    from sim2real_aug.augment.engine import engine_named
     from sim2real_aug.augment.settings import read_config
     from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
     ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
+    run = engine_named(config.engine, config.workers)
     chosen, judge, device = read_config(config)
     if editor is None or str(editor) not in UNTRAINED or editor.is_dir():
         loaded = load_editor(editor).to(device)
     else:
         loaded = untrained_editor(str(editor), device)
-    return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite)
+    return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite, engine=run)
 
 
 def default_output(dataset: str | Path) -> Path:

@@ -29,6 +29,7 @@ OPTIONAL_MODULES = {
     "codecs": "imagecodecs",
     "lerobot": "av",
     "hdf5": "h5py",
+    "ray": "ray",
     "test": "pytest",
 }
 REACHED = 0.5  # of a matrix product's speed, by a network: what benchmarks/full_size.py asks of it

@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
-from sim2real_aug.augment.engine import augment
+from sim2real_aug.augment.engine import augment, engine_named
 from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
@@ -232,7 +232,8 @@ class Edits:
 
     def make(self, experiment: Experiment) -> Path:
         place, dataset = self.place(experiment), experiment.get(Episodes())
-        chosen, judge, device = read_config(self.config(experiment))
+        config = self.config(experiment)
+        chosen, judge, device = read_config(config)
         editor = self.editor(experiment, device)
         height, width = ReplayBuffer.open(dataset).array("img").shape[1:3]
         prompts = load_prompts(experiment.get(Photographs(self.scene)), editor, height, width)
@@ -242,7 +243,8 @@ class Edits:
             record = describe(ReplayBuffer.open(dataset), editor, prompts, asked, chosen)
             _require_same(place, set(differences(found, record)) - ROUNDING)
         else:
-            augment(dataset, editor, place, chosen, photos=prompts, judge=asked)
+            engine = engine_named(config.engine, config.workers)
+            augment(dataset, editor, place, chosen, photos=prompts, judge=asked, engine=engine)
         return place
 
     def editor(self, experiment: Experiment, device: torch.device) -> Any:

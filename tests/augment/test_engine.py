@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -20,10 +19,11 @@ import zarr
 from torch import Tensor
 from zarr.storage import LocalStore
 
-from sim2real_aug.augment import engine, work
+from sim2real_aug.augment import engine, units, work
 from sim2real_aug.augment.engine import augment
 from sim2real_aug.augment.gate import Verdict
 from sim2real_aug.augment.settings import AugmentSettings, episode_range
+from sim2real_aug.augment.units import pass_size
 from sim2real_aug.augment.work import photos_of_episode
 from sim2real_aug.data import AugmentedDataset, PhotoSet, ReplayBuffer
 from sim2real_aug.data.convert import convert
@@ -35,13 +35,8 @@ from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
 from ..tiny_editor import SIZE
+from ..tree import tree_hash
 from .conftest import CHUNK, LENGTHS, BrightnessJudge, editor_with_photos, write_store
-
-
-def tree_hash(path: Path) -> dict[str, str]:
-    """Hash of every file under a folder."""
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return {str(p.relative_to(path)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def frames_of(path: Path) -> np.ndarray:
@@ -153,10 +148,10 @@ def test_precision_matters_little_and_is_recorded(store: Path, editor: Editor, t
 
 
 def test_passes_split_a_chunk_evenly() -> None:
-    assert engine.pass_size(161, 24) == 23  # 7 passes of 23
-    assert engine.pass_size(161, 16) == 15  # 11 passes; the last is padded by 4
-    assert engine.pass_size(8, 64) == 8
-    assert engine.pass_size(8, 1) == 1
+    assert pass_size(161, 24) == 23  # 7 passes of 23
+    assert pass_size(161, 16) == 15  # 11 passes; the last is padded by 4
+    assert pass_size(8, 64) == 8
+    assert pass_size(8, 1) == 1
 
 
 def test_seed_matters(store: Path, editor: Editor, tmp_path: Path) -> None:
@@ -619,8 +614,8 @@ def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
         image_size=SIZE, initial_latents=editor.initial_latents,
     )  # fmt: skip
     monkeypatch.setattr(work, "require_object", check_photos)
-    monkeypatch.setattr(engine, "judge_edits", judge_edits)
-    monkeypatch.setattr(engine, "autocast", lambda *_: nullcontext())  # torch has none for meta
+    monkeypatch.setattr(units, "judge_edits", judge_edits)
+    monkeypatch.setattr(units, "autocast", lambda *_: nullcontext())  # torch has none for meta
     settings = AugmentSettings(precision="fp32")
     augment(store, elsewhere, tmp_path / "out.zarr", settings, judge=BrightnessJudge())
     assert seen == {"edit": {meta}, "photos": {meta}, "judge": {meta}}

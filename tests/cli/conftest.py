@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,13 @@ SCRIPT = Path(sys.executable).with_name("sim2real-aug")
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command in `tmp_path`; one thread, since tests run beside each other."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    open_process = partial(subprocess.Popen, cwd=tmp_path, env=variables, **pipes)
-    return lambda *words: open_process([str(word) for word in (SCRIPT, *words)])
+
+    def begin(*words: object) -> subprocess.Popen[str]:
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen([str(word) for word in (SCRIPT, *words)], cwd=tmp_path, env=variables, **pipes)
+
+    return begin
 
 
 @pytest.fixture

@@ -63,6 +63,19 @@ def test_augment_without_a_trained_editor(cli, sim, photos, name):
     assert after.attrs["augmentation"]["editor"] == name
 
 
+@pytest.mark.slow
+def test_augment_by_rays_workers(cli, sim, photos, monkeypatch):
+    """With a cluster that the command begins and ends itself, apart from any that runs on this machine."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at Ray's own 15 workers wait for the tests beside them
+    command = ("augment", sim, "--editor", "reinhard", "--photos", photos, "--json", "keep_refused=true")
+    for out, engine in (("one.zarr", ()), ("many.zarr", ("--engine", "ray", "workers=2", "batch_size=8"))):
+        assert summary(cli(*command, "--out", out, *engine))["frames_edited"] == ReplayBuffer.open(sim).n_frames
+    one, many = (ReplayBuffer.open(sim.with_name(name)) for name in ("one.zarr", "many.zarr"))
+    assert np.array_equal(one.images(), many.images())
+    assert "Did you mean 'ray'?" in refused(cli(*command, "--out", "none.zarr", "--engine", "rays"))
+
+
 def test_simulate_again_does_nothing_and_more_episodes_are_added(cli, sim):
     before = ReplayBuffer.open(sim)
     ends = before.episode_ends.tolist()
