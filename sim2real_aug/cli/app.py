@@ -30,6 +30,7 @@ from sim2real_aug.cli import (  # isort: skip
     report,
     convert,
     pretrain,
+    distill,
     doctor,
 )
 from sim2real_aug.cli.common import app
@@ -50,6 +51,7 @@ COMMAND_MODULES = (
     report,
     convert,
     pretrain,
+    distill,
     doctor,
 )
 PROGRAM = "sim2real-aug"

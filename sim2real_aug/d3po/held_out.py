@@ -46,7 +46,7 @@ def edit_held_out(task: Task) -> HeldOut:
     frames, scorers = task.images.held_out, [task.scorer, *([task.guard] if task.guard else [])]
     photos = photos_in_turn(len(task.images.photos), len(frames), task.editor.edit_settings.photos_per_edit)
     edited, seen = [], []
-    for conditions in make_conditions(task, frames, photos, task.settings.batch_size):
+    for conditions in make_conditions(task.images, task.editor.device, frames, photos, task.settings.batch_size):
         latents = initial_latents(task, "held-out latents", numbers=conditions.numbers)
         with task.autocast():
             edits = task.editor.edit(conditions.source, conditions.visual_prompts, latents)

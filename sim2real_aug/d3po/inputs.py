@@ -5,18 +5,17 @@ Legend: N frames, P photos, S pixels a side; images (S, S, 3) uint8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.config import make
 from sim2real_aug.d3po.processes import is_main, require_work
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
-from sim2real_aug.d3po.settings import D3POSettings
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.photos import PhotoSet, to_square
 from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
@@ -70,7 +69,8 @@ def training_images(
     buffer: ReplayBuffer,
     photos: PhotoSet,
     size: int,
-    settings: D3POSettings,
+    held_out_frames: int,
+    seed: int,
     redraw: str | None = None,
     composer: Composer | None = None,
 ) -> TrainingImages:
@@ -79,7 +79,7 @@ def training_images(
 
     redraw: see `find_geometry`. Raises BadInput for a store that is too short, or without data/img.
     """
-    train, held_out = split_frames(buffer.episode_ends, settings.held_out_frames, settings.seed)
+    train, held_out = split_frames(buffer.episode_ends, held_out_frames, seed)
     require_work(held_out_frames=len(held_out))
     exact = find_geometry(buffer, redraw)
     return TrainingImages(
@@ -101,3 +101,14 @@ def _reader(buffer: ReplayBuffer, size: int) -> Callable[[NDArray[np.int64]], ND
         return raw if fits else np.stack([to_square(image, size, ratio=ratio) for image in raw])
 
     return read
+
+
+def with_inputs(
+    config: DictConfig, dataset: str | Path | None, photos: Path | None, hashes: Mapping[str, Any]
+) -> DictConfig:
+    """The configuration to save with the run: other inputs make another run, wherever they lie."""
+    saved = DictConfig(OmegaConf.to_container(config, resolve=True))
+    saved.dataset = None if dataset is None else str(dataset)
+    saved.photos = None if photos is None else str(photos)
+    saved.update(hashes)
+    return saved

@@ -126,10 +126,10 @@ def split_frames(
 
 
 def make_conditions(
-    task: Task, frames: NDArray[np.int64], photos: NDArray[np.int64], batch: int
+    images: TrainingImages, device: torch.device, frames: NDArray[np.int64], photos: NDArray[np.int64], batch: int
 ) -> Iterator[Conditions]:
-    """This process's share of a list of frames (N,), each with its photos (N, n), `batch` at a time."""
-    images, device, mine = task.images, task.editor.device, own(len(frames))
+    """This process's share of a list of frames (N,), each with its photos (N, n), `batch` at a time on `device`."""
+    mine = own(len(frames))
     for start in range(0, len(mine), batch):
         numbers = mine[start : start + batch]
         chosen = photos[numbers]
@@ -155,7 +155,7 @@ def draw_conditions(task: Task, round_number: int) -> Iterator[Conditions]:
     count = settings.conditions_per_round
     frames = generator.choice(train, count, replace=count > len(train))
     photos = draw_photos(generator, len(task.images.photos), count, task.editor.edit_settings.photos_per_edit)
-    return make_conditions(task, frames, photos, settings.groups_per_batch)
+    return make_conditions(task.images, task.editor.device, frames, photos, settings.groups_per_batch)
 
 
 def initial_latents(task: Task, *place: int | str, numbers: NDArray[np.int64]) -> Tensor:

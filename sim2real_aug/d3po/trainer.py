@@ -12,14 +12,13 @@ judges. Everything drawn derives from (seed, round), so that a resumed run equal
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sim2real_aug.augment.provenance import judge_hash, weights_hash
 from sim2real_aug.config import make
@@ -27,7 +26,13 @@ from sim2real_aug.config import settings as settings_from
 from sim2real_aug.d3po.checkpoint import TrainingState, checkpoint_path, copy_adapter, load, save
 from sim2real_aug.d3po.choice import choose, is_hacked
 from sim2real_aug.d3po.held_out import draw_grid, edit_held_out, held_out_metrics
-from sim2real_aug.d3po.inputs import checked_composer, open_photos, simulated_dataset, training_images
+from sim2real_aug.d3po.inputs import (
+    checked_composer,
+    open_photos,
+    simulated_dataset,
+    training_images,
+    with_inputs,
+)
 from sim2real_aug.d3po.learner import Learner, averaged, make_learner
 from sim2real_aug.d3po.preferences import rank_pairs, total_score
 from sim2real_aug.d3po.processes import (
@@ -94,7 +99,8 @@ def train_editor(
     judge = open_judge(config.judge, device)
     guard = open_guard(config, judge, settings, device)
     read = partial(
-        training_images, photos=photo_set, size=editor.image_size, settings=settings, redraw=config.frame_geometry,
+        training_images, photos=photo_set, size=editor.image_size, held_out_frames=settings.held_out_frames,
+        seed=settings.seed, redraw=config.frame_geometry,
         composer=checked_composer(editor, photo_set, judge, settings.regions),
     )  # fmt: skip
     images = None if store is None else read(store)
@@ -123,17 +129,6 @@ def train_editor(
     targets = held_out_targets(target, buffer, images.held_out, editor.image_size)
     with memory_advice(BATCH_SIZE, settings.batch_size, least=settings.trajectories_per_condition):
         return train(Task(editor, scorer, images, settings, guard, targets), run)
-
-
-def with_inputs(
-    config: DictConfig, dataset: str | Path | None, photos: Path | None, hashes: Mapping[str, Any]
-) -> DictConfig:
-    """The configuration to save with the run: other inputs make another run, wherever they lie."""
-    saved = DictConfig(OmegaConf.to_container(config, resolve=True))
-    saved.dataset = None if dataset is None else str(dataset)
-    saved.photos = None if photos is None else str(photos)
-    saved.update(hashes)
-    return saved
 
 
 def train(task: Task, run: RunFolder) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The one training loop that every pretrained part goes through.
+"""The one training loop that every pretrained part, and what is distilled, goes through.
 
 AdamW, linear warm-up, cosine decay to zero, gradient clipping, a moving average of the weights. The random numbers
 of a step come from (seed, part, step), so a run that is stopped and started again draws the same examples.
@@ -86,14 +86,14 @@ def fit(
     run.rewind(start, part=part)
     precision = autocast(device, "bf16" if bf16 else "fp32")
     began = time.monotonic() - seconds
-    with progress(f"pretraining the {part}", settings.steps, start, "steps") as bar:
+    with progress(f"training the {part}", settings.steps, start, "steps") as bar:
         for step in range(start, settings.steps):
             draw = Draw(numpy_generator(seed, part, step), torch_generator(seed, part, step))
             with precision:
                 value, figures = loss(draw)
             if not torch.isfinite(value):
                 raise Fault(
-                    f"pretraining the {part}: the loss is {value.item()} at step {step}; lower the learning rate"
+                    f"training the {part}: the loss is {value.item()} at step {step}; lower the learning rate"
                 )
             optimizer.zero_grad(set_to_none=True)
             value.backward()

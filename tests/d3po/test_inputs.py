@@ -36,7 +36,7 @@ def test_geometry_is_that_of_the_frames(tmp_path: Path, exact: bool) -> None:
     simulate(tmp_path / "s.zarr", settings)
     buffer = ReplayBuffer.open(tmp_path / "s.zarr")
     redraw = None if exact else "sim2real_aug.envs.redrawing.redraw_geometry"
-    images = training_images(buffer, photo_set(0), 24, D3POSettings(held_out_frames=2), redraw)
+    images = training_images(buffer, photo_set(0), 24, 2, 0, redraw)
     assert images.geometry is not None
     frames = np.array([5, 1])
     geometry, pictures = images.geometry(frames), images.read(frames)
@@ -57,7 +57,7 @@ def test_wide_frames_are_squeezed_as_photos_of_their_shape_are(tmp_path: Path) -
     Image.fromarray(np.kron(frame, np.ones((4, 4, 1), np.uint8))).save(tmp_path / "photos" / "a.png")
     buffer = ReplayBuffer.open(tmp_path / "wide.zarr")
     photos = load_photos(tmp_path / "photos", 16, frame_ratio(buffer, "img"))
-    read = training_images(buffer, photos, 16, D3POSettings(held_out_frames=2)).read
+    read = training_images(buffer, photos, 16, 2, 0).read
     expected = np.zeros((16, 16, 3), np.uint8)
     expected[:, :2] = 255
     np.testing.assert_array_equal(read(np.array([0]))[0], expected)
@@ -67,7 +67,7 @@ def test_wide_frames_are_squeezed_as_photos_of_their_shape_are(tmp_path: Path) -
 def test_without_a_way_to_know_it_is_left_to_the_judge(tmp_path: Path) -> None:
     simulate(tmp_path / "s.zarr", SimulateSettings(episodes=2, max_steps=3, workers=1, size=32))
     buffer = ReplayBuffer.open(tmp_path / "s.zarr")
-    assert training_images(buffer, photo_set(0), 32, D3POSettings(held_out_frames=2), None).geometry is None
+    assert training_images(buffer, photo_set(0), 32, 2, 0, None).geometry is None
 
 
 def test_photos_of_nothing_are_refused_by_the_shipped_judge() -> None:

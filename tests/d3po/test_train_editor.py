@@ -190,7 +190,7 @@ def test_a_specialist_keeps_photos_as_large_as_the_frames(photos: Path, tmp_path
     assert open_photos(photos, taking, store).images.shape == (2, 16, 16, 3)
     kept = open_photos(photos, composing, store)
     assert kept.images.shape == (2, 30, 30, 3)
-    images = training_images(store, kept, 16, D3POSettings(held_out_frames=3))
+    images = training_images(store, kept, 16, 3, 0)
     assert images.photos.shape == (2, 16, 16, 3)
     assert images.photo_masks.sum() == pytest.approx(kept.mask_of_each.sum() * (16 / 30) ** 2, rel=0.1)
     assert images.kept_photos is kept
@@ -201,7 +201,7 @@ def test_frames_and_masks_come_at_the_editors_size(tmp_path: Path, photos: Path)
         for level in (10, 20, 30):
             writer.append_episode({"img": np.full((5, 32, 32, 3), level, np.uint8)})
     buffer = ReplayBuffer.open(tmp_path / "store.zarr")
-    images = training_images(buffer, load_photos(photos, 16), 16, D3POSettings(held_out_frames=3))
+    images = training_images(buffer, load_photos(photos, 16), 16, 3, 0)
     frames = images.read(np.array([0, 5, 14]))
     assert frames.shape == (3, 16, 16, 3)
     assert [int(frame.mean()) for frame in frames] == [10, 20, 30]

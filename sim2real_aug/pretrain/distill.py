@@ -1,0 +1,207 @@
+"""One pass a step in place of guidance's up to four: what the guided editor predicts, distilled into its own weights.
+
+    sim2real-aug distill DATASET.zarr --photos DIR --out RUN editor.path=RUN
+
+Stage one of Meng et al. 2023 ("On Distillation of Guided Diffusion Models", section 3.1), for the scales that the
+editor edits with and for the steps that it takes: the student predicts in a single pass what the teacher's guided
+passes do, where the teacher's own sampling comes by. Both are one network, the student's with an adapter.
+
+Legend: B edits, T denoising steps, S of them learned from; images (B, 3, H, W) in [0, 1]; latents (B, c, h, w).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from sim2real_aug.augment.provenance import weights_hash
+from sim2real_aug.config import make
+from sim2real_aug.config import settings as settings_from
+from sim2real_aug.d3po.inputs import open_photos, training_images, with_inputs
+from sim2real_aug.d3po.rollouts import TrainingImages, make_conditions
+from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.devices import resolve_device
+from sim2real_aug.editor.adapter import (
+    LoraSettings,
+    add_lora,
+    merge_adapter,
+    reference,
+    require_targets,
+    trainable_parameters,
+)
+from sim2real_aug.editor.composition import composer_for, composition_of
+from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
+from sim2real_aug.editor.editor import Conditioning, Editor, EditSettings, photo_tensors
+from sim2real_aug.editor.guidance import GuidanceScales, active_passes
+from sim2real_aug.editor.prompts import draw_photos, photos_in_turn
+from sim2real_aug.errors import BadInput, below_least
+from sim2real_aug.pixels import to_frames
+from sim2real_aug.pretrain.held_out import mean_psnr
+from sim2real_aug.pretrain.loop import Draw, FitSettings, Loss, fit
+from sim2real_aug.progress import say
+from sim2real_aug.report.pictures import grid
+from sim2real_aug.runs import RunFolder
+from sim2real_aug.seeding import derive_seed, torch_generator
+
+SINGLE = GuidanceScales(1.0, 1.0, 1.0)
+FREE = ("device", "dataset", "photos")  # a run may go on with others: of inputs the hashes decide
+GRID_ROWS = 6
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """steps_per_edit: denoising steps that an edit teaches, drawn for each batch among those that it takes, or all
+    where it takes fewer. held_out_frames: compared in the summary and the picture, never trained on."""
+
+    steps_per_edit: int = 4
+    held_out_frames: int = 12
+
+    def __post_init__(self) -> None:
+        if wrong := below_least(self, steps_per_edit=1, held_out_frames=1):
+            raise BadInput("; ".join(wrong))
+
+
+@dataclass(frozen=True)
+class GuidedPath:
+    """The teacher's sampling, step by step: latents and guided outputs (B, T, c, h, w), timesteps (T,)."""
+
+    latents: Tensor
+    outputs: Tensor
+    timesteps: Tensor
+
+
+def distill(
+    config: DictConfig, dataset: str | Path, photos: Path | None, out: str | Path, overwrite: bool = False
+) -> dict[str, Any]:
+    """Distil the editor that `configs/distill.yaml` describes; returns the summary that is saved with the run.
+
+    RUN/editor edits in one pass a step, with scales of 1. The same call continues an interrupted run. Raises BadInput
+    before anything is written, also for an editor without guidance, and Fault where the loss is not finite.
+    """
+    settings = DistillSettings(config.steps_per_edit, config.held_out_frames)
+    fitting, device = settings_from(FitSettings, config.fit, "fit"), resolve_device(config.device)
+    store = ReplayBuffer.open(dataset)
+    editor: Editor = make(config.editor).to(device)
+    passes = len(active_passes(editor.edit_settings.scales))
+    if passes == 1:
+        raise BadInput("this editor takes one pass a step already: its guidance scales are 1")
+    lora = settings_from(LoraSettings, config.lora, "lora")
+    require_targets(editor, lora)
+    images = _images(config, settings, editor, store, photos)
+    hashes = {
+        "editor_hash": weights_hash(editor.components),
+        "composition": composition_of(editor),
+        "dataset_hash": store.content_hash(),
+        "photo_hashes": list(images.photo_set.hashes),
+    }
+    run = RunFolder.open(out, with_inputs(config, dataset, photos, hashes), overwrite, FREE)
+    finished = run.summary()
+    if finished is not None:
+        say(f"{run.path} is finished; --overwrite starts again")
+        return finished
+    guided, single = editor.edit_settings, single_pass(editor.edit_settings)
+    taught = edit_held_out(editor, images, guided, config.seed)
+    before = edit_held_out(editor, images, single, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "adapter"))
+        add_lora(editor, lora)
+    trained = nn.ParameterList(trainable_parameters(editor))
+    loss = distillation_loss(editor, images, settings.steps_per_edit, fitting.batch_size)
+    fit("student", trained, loss, fitting, run, config.seed, config.bf16)
+    merge_adapter(editor)
+    after = edit_held_out(editor, images, single, config.seed)
+    editor.edit_settings, editor.photo_set = single, images.kept_photos
+    editor.save_pretrained(run.path / "editor")
+    summary = {
+        "editor": str(run.path / "editor"),
+        "picture": str(_draw(run, images, taught, before, after)),
+        "passes_a_step": {"guided": passes, "distilled": 1},
+        "psnr_from_guided": {"single_pass_before": mean_psnr(before, taught), "distilled": mean_psnr(after, taught)},
+        "seconds": run.metrics()[-1]["seconds"] if fitting.steps else 0.0,
+    }
+    run.write_summary(summary)
+    return summary
+
+
+def _images(
+    config: DictConfig, settings: DistillSettings, editor: Editor, store: ReplayBuffer, folder: Path | None
+) -> TrainingImages:
+    photos, size = open_photos(folder, editor, store), editor.image_size
+    composer = composer_for(editor, *photo_tensors(photos.resized(size), size, editor.device))
+    return training_images(
+        store, photos, size, settings.held_out_frames, config.seed, config.frame_geometry, composer
+    )
+
+
+def single_pass(settings: EditSettings) -> EditSettings:
+    """The same edits without guidance: scales of 1, of which one pass runs."""
+    return replace(
+        settings,
+        image_guidance_scale=SINGLE.image,
+        style_guidance_scale=SINGLE.style,
+        guidance_scale=SINGLE.text,
+    )
+
+
+def distillation_loss(editor: Editor, images: TrainingImages, steps_per_edit: int, batch_size: int) -> Loss:
+    """Mean squared error of the student's single pass from the teacher's guided prediction (Meng et al. 2023, equation
+    3, whose weight is 1 here): of random training frames and photos, at some of the teacher's own steps."""
+    photos_per_edit, instruction = editor.edit_settings.photos_per_edit, editor.edit_settings.instruction
+
+    def loss(draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        frames = draw.numpy.choice(images.train, batch_size, replace=batch_size > len(images.train))
+        photos = draw_photos(draw.numpy, len(images.photos), batch_size, photos_per_edit)
+        (conditions,) = make_conditions(images, editor.device, frames, photos, batch_size)
+        with torch.no_grad(), reference(editor):
+            conditioning = editor.condition(conditions.source, conditions.visual_prompts, instruction)
+            path = guided_path(editor, conditioning, editor.initial_latents(batch_size, draw.torch))
+        total = len(path.timesteps)
+        steps = torch.randperm(total, generator=draw.torch)[:steps_per_edit].to(editor.device)
+        latents, guided = (part[:, steps].flatten(0, 1) for part in (path.latents, path.outputs))
+        output = editor.predict(
+            latents, path.timesteps[steps].repeat(batch_size), conditioning.repeat(len(steps)), SINGLE
+        )
+        error = (output - guided).square().mean()
+        return error, {"relative_error": error.detach() / guided.square().mean()}
+
+    return loss
+
+
+@torch.no_grad()
+def guided_path(editor: Editor, conditioning: Conditioning, latents: Tensor) -> GuidedPath:
+    """Denoise `latents` as `Editor.edit` does, with all that is passed on the way."""
+    settings, passed, outputs = editor.edit_settings, [], []
+    timesteps = sampling_timesteps(editor.scheduler, settings.num_inference_steps).to(latents.device)
+    for t in timesteps:
+        passed.append(latents)
+        outputs.append(editor.predict(latents, t, conditioning, settings.scales))
+        at = t.expand(len(latents))
+        latents, _ = ddim_step(editor.scheduler, outputs[-1], at, latents, settings.num_inference_steps, eta=0.0)
+    return GuidedPath(torch.stack(passed, dim=1), torch.stack(outputs, dim=1), timesteps)
+
+
+@torch.no_grad()
+def edit_held_out(editor: Editor, images: TrainingImages, settings: EditSettings, seed: int) -> Tensor:
+    """The held-out frames' edits (M, 3, H, W), photos in turn, one x_T for all."""
+    own, editor.edit_settings = editor.edit_settings, settings
+    photos = photos_in_turn(len(images.photos), len(images.held_out), settings.photos_per_edit)
+    noise = editor.initial_latents(1, torch_generator(seed, "held-out latents"))
+    edits = [
+        editor.edit(conditions.source, conditions.visual_prompts, noise.expand(len(conditions.source), -1, -1, -1))
+        for conditions in make_conditions(images, editor.device, images.held_out, photos, 1)
+    ]
+    editor.edit_settings = own
+    return torch.cat(edits)
+
+
+def _draw(run: RunFolder, images: TrainingImages, taught: Tensor, before: Tensor, after: Tensor) -> Path:
+    """RUN/samples.png: source, and what each makes of it."""
+    columns: list[NDArray[Any]] = [images.read(images.held_out), *map(to_frames, (taught, before, after))]
+    labels = ["source", "guided", "one pass before", "distilled"]
+    return grid(list(zip(*(column[:GRID_ROWS] for column in columns), strict=True)), run.path / "samples.png", labels)
