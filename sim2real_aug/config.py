@@ -7,16 +7,19 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import instantiate
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -51,7 +54,7 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = 
     _config_dir = config_dir
     Plugins.instance().register(_UserConfigDir)
     try:
-        with initialize_config_module("sim2real_aug.configs", version_base="1.3"):
+        with _apart(), initialize_config_module("sim2real_aug.configs", version_base="1.3"):
             try:
                 config = hydra_compose(name, overrides=list(overrides))
                 OmegaConf.resolve(config)
@@ -60,6 +63,18 @@ def compose(name: str, overrides: Sequence[str] = (), config_dir: Path | None = 
     finally:
         _config_dir = None
     return config
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Inside, hydra knows nothing of others that use it in this process: a user's own `@hydra.main`, or the package
+    `sam2`, which begins it when it is imported. Outside it is as they left it."""
+    theirs, version_base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:  # hydra has put another instance there in the meantime
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = theirs, version_base
 
 
 def command_config(

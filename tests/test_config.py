@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from sim2real_aug.config import compose, make, settings
@@ -108,6 +110,18 @@ def test_a_folder_given_once_is_not_searched_the_next_time(folder: Path):
 class Oven:
     degrees: int = 0
     shelves: tuple[int, ...] = ()
+
+
+def test_within_anothers_hydra(tmp_path: Path) -> None:
+    """As in a training script under `@hydra.main`, or where the package `sam2` has been imported."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "own.yaml").write_text("a: 1\n")
+    with initialize_config_dir(str(tmp_path / "theirs"), version_base="1.1"):
+        assert compose("augment", ["seed=3"]).seed == 3
+        with pytest.raises(BadInput, match="unknown configuration key"):
+            compose("augment", ["sed=3"])
+        assert hydra.compose("own").a == 1
+        assert not hydra.version.base_at_least("1.2")
 
 
 def test_settings_fill_a_dataclass_and_make_lists_tuples():
