@@ -6,6 +6,8 @@
     └── Fault           exit 1   ours to mend, or the machine's
 """
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
 
@@ -23,6 +25,10 @@ class MissingExtra(BadInput):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an extra: pip install 'sim2real-aug[{extra}]'")
+        self.feature, self.extra = feature, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str]]:
+        return MissingExtra, (self.feature, self.extra)
 
 
 class Fault(Sim2RealError):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from zarr.storage import LocalStore
 
 from sim2real_aug.augment.carry import carry, keys_to_carry
@@ -34,6 +35,7 @@ from sim2real_aug.augment.units import (
     units_of,
 )
 from sim2real_aug.augment.work import Photos, Work, photos_of_episode, prepare
+from sim2real_aug.config import settings as settings_from
 from sim2real_aug.data.replay_buffer import ATTRIBUTE
 from sim2real_aug.data.stores import (
     is_url,
@@ -51,15 +53,17 @@ ENGINES = ("local", "ray")
 POOR_PHOTO = 0.5  # share of frames that pass: a photo with less is named
 
 
-def engine_named(name: str, workers: int | None = None) -> Engine:
+def engine_of(config: DictConfig) -> Engine:
     """The engine of `configs/augment.yaml`. Raises BadInput for an unknown one, and where its extra is missing."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
-    if name == "local":
+    if config.engine not in ENGINES:
+        raise unknown_name("engine", config.engine, ENGINES)
+    if config.engine == "local":
+        if config.workers is not None:
+            raise BadInput(f"workers={config.workers} is for engine=ray; engine=local is one process")
         return fill_here
     from sim2real_aug.augment.on_ray import RayEngine
 
-    return RayEngine(workers)
+    return settings_from(RayEngine, {"workers": config.workers})
 
 
 def augment(

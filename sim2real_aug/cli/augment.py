@@ -43,13 +43,13 @@ def augment(
     config = call.compose({"episodes": episodes, "seed": seed, "engine": engine}, dataset=source, out=target)
     from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
     from sim2real_aug.augment.engine import augment as edit_store
-    from sim2real_aug.augment.engine import engine_named
+    from sim2real_aug.augment.engine import engine_of
     from sim2real_aug.augment.settings import read_config
     from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
     ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
-    run = engine_named(config.engine, config.workers)
+    run = engine_of(config)
     chosen, judge, device = read_config(config)
     if editor is None or str(editor) not in UNTRAINED or editor.is_dir():
         loaded = load_editor(editor).to(device)

@@ -22,7 +22,7 @@ def distill(
 ) -> Summary:
     """Make an editor edit in one pass a step.
 
-    Guidance by image, style and text takes up to four; D3PO and augment go as much faster afterwards.
+    Guidance by image, style and text takes up to four; the distilled editor's scales are 1.
 
     Example: sim2real-aug distill sim.zarr --photos my-photos editor.path=runs/sd15
     """

@@ -34,6 +34,8 @@ class LoraSettings:
     train_conditioning: bool = True
 
     def __post_init__(self) -> None:
+        if self.rank < 1 or not self.alpha > 0:
+            raise BadInput(f"rank must be at least 1 and alpha above 0; got {self.rank} and {self.alpha}")
         if any("conv_in" in name for name in self.target_modules):
             raise BadInput("conv_in cannot be a LoRA target; train_conditioning=true trains it whole")
 
@@ -72,7 +74,7 @@ def require_targets(editor: Editor, settings: LoraSettings) -> None:
     missing = [target for target in settings.target_modules if not any(_ends(name, target) for name in layers)]
     if missing or not settings.target_modules:
         raise BadInput(
-            f"lora_target_modules must be endings of names of the UNet's linear or convolution layers; got "
+            f"LoRA's target_modules must be endings of names of the UNet's linear or convolution layers; got "
             f"{missing or 'none'}, and there are such as {', '.join(sorted({_last(name) for name in layers}))}"
         )
 

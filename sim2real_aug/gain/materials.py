@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sim2real_aug.augment.classical import UNTRAINED, untrained_editor
-from sim2real_aug.augment.engine import augment, engine_named
+from sim2real_aug.augment.engine import augment, engine_of
 from sim2real_aug.augment.provenance import describe, differences
 from sim2real_aug.augment.settings import read_config
 from sim2real_aug.augment.unpaired import CutSettings, train_cut
@@ -243,8 +243,7 @@ class Edits:
             record = describe(ReplayBuffer.open(dataset), editor, prompts, asked, chosen)
             _require_same(place, set(differences(found, record)) - ROUNDING)
         else:
-            engine = engine_named(config.engine, config.workers)
-            augment(dataset, editor, place, chosen, photos=prompts, judge=asked, engine=engine)
+            augment(dataset, editor, place, chosen, photos=prompts, judge=asked, engine=engine_of(config))
         return place
 
     def editor(self, experiment: Experiment, device: torch.device) -> Any:

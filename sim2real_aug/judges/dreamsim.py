@@ -54,6 +54,7 @@ def load_dreamsim(
         raise MissingExtra("the DreamSim judge", "judges") from error
     folder = Path(torch.hub.get_dir()) / "dreamsim" if cache is None else Path(cache)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    hub = torch.hub.get_dir()
     options = {"device": str(resolve_device(device)), "cache_dir": str(folder), "dreamsim_type": name}
     try:
         with redirect_stdout(sys.stderr):  # it prints, and stdout carries only results
@@ -61,4 +62,6 @@ def load_dreamsim(
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"DreamSim '{name}' does not load from {folder}: {reason}") from error
+    finally:
+        torch.hub.set_dir(hub)  # the package leaves its own folder there
     return DreamSim(model.requires_grad_(False).eval(), name, batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import zarr
 
-from sim2real_aug.augment.engine import augment, engine_named
+from sim2real_aug.augment.engine import augment, engine_of
 from sim2real_aug.augment.on_ray import RayEngine
 from sim2real_aug.augment.settings import AugmentSettings
-from sim2real_aug.augment.units import Unit, fill_here
+from sim2real_aug.augment.units import Engine, Unit, fill_here
 from sim2real_aug.augment.work import Work
+from sim2real_aug.config import compose
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.errors import BadInput, Fault, MissingExtra
 
@@ -65,7 +67,7 @@ def dies(edit: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.usefixtures("_cluster")
 @pytest.mark.parametrize(
     ("fault", "message"),
-    [(gives_nan, r"^the editor gives NaN for frames \d+ to"), (dies, "^a worker ended, .* the same command goes on")],
+    [(gives_nan, r"^the editor gives NaN for frames \d+ to"), (dies, "^a worker ended, .* goes on where it stopped")],
 )
 def test_what_goes_wrong_in_a_worker_is_one_line_and_the_store_goes_on(
     store: Path, tmp_path: Path, fault: Callable[..., Any], message: str
@@ -79,12 +81,24 @@ def test_what_goes_wrong_in_a_worker_is_one_line_and_the_store_goes_on(
 
 
 def test_engines_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_named("local") is fill_here
-    assert engine_named("ray", 3) == RayEngine(3)
-    with pytest.raises(BadInput, match=r"unknown engine 'rays'. Did you mean 'ray'\?"):
-        engine_named("rays")
-    with pytest.raises(BadInput, match="workers must be at least 1, or null; got 0"):
-        engine_named("ray", 0)
+    def engine(*overrides: str) -> Engine:
+        return engine_of(compose("augment", overrides))
+
+    assert engine() is fill_here
+    assert engine("engine=ray", "workers=3") == RayEngine(3)
+    for overrides, message in {
+        ("engine=rays",): r"unknown engine 'rays'. Did you mean 'ray'\?",
+        ("engine=ray", "workers=0"): "workers must be at least 1, or null; got 0",
+        ("engine=ray", "workers=two"): "workers must be a whole number; got 'two'",
+        ("workers=2",): "workers=2 is for engine=ray; engine=local is one process",
+    }.items():
+        with pytest.raises(BadInput, match=message):
+            engine(*overrides)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"--engine ray needs an extra: pip install 'sim2real-aug\[ray\]'"):
-        engine_named("ray")
+        engine("engine=ray")
+
+
+def test_errors_come_from_workers_as_they_are() -> None:
+    for error in (BadInput("what"), Fault("what"), MissingExtra("that", "ray")):
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)

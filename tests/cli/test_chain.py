@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import zarr
 
 from sim2real_aug.data import ReplayBuffer, load_photos
+from sim2real_aug.editor import load_editor
 from sim2real_aug.envs import make_renderer
 from sim2real_aug.report.pictures import encode_png
 
@@ -61,6 +63,19 @@ def test_augment_without_a_trained_editor(cli, sim, photos, name):
     assert not np.array_equal(before.images(0, 20), after.images(0, 20))
     assert np.array_equal(before.images(20, 60), after.images(20, 60))
     assert after.attrs["augmentation"]["editor"] == name
+
+
+def test_distill(cli, sim, photos, tmp_path):
+    assert "one pass a step already" in refused(cli("distill", sim, "--photos", photos))
+    editor = load_editor()
+    editor.edit_settings = replace(editor.edit_settings, guidance_scale=1.5)
+    editor.save_pretrained(tmp_path / "guided")
+    tiny = ["editor.path=guided", "fit.steps=1", "fit.batch_size=1", "held_out_frames=1", "lora.rank=1"]
+    done = cli("distill", sim, "--photos", photos, "--out", "run", *tiny)
+    assert done.returncode == 0, done.stderr
+    assert "psnr of one pass before" in done.stdout
+    edited = summary(cli("augment", sim, "--editor", "run", "--episodes", "0:1", "--json"))
+    assert edited["frames_edited"] == 20
 
 
 @pytest.mark.slow

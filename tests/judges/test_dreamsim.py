@@ -1,6 +1,6 @@
-"""The DreamSim adapter. The package needs torchvision and cannot be installed where these tests are made: what is
-tested is the error without it, and what the adapter does around a stand-in that keeps the package's signatures.
-That the real one embeds well, or at all, is NOT tested."""
+"""The DreamSim adapter. The package needs torchvision and is not installed where these tests run: what is tested is
+the error without it, and what the adapter does around a stand-in that keeps the package's signatures. With the package
+itself it was run by hand, see docs/full-size.md."""
 
 import sys
 from pathlib import Path
@@ -35,6 +35,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def dreamsim(pretrained: bool, device: str, cache_dir: str, dreamsim_type: str) -> tuple[nn.Module, None]:
         print("Downloading checkpoint")
+        torch.hub.set_dir(cache_dir)  # as the package does where it takes code from there
         called.update(pretrained=pretrained, device=device, cache_dir=cache_dir, dreamsim_type=dreamsim_type)
         if "unreachable" in cache_dir:
             raise OSError("<urlopen error\nno route>")

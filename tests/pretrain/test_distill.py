@@ -93,8 +93,8 @@ def test_before_training_the_loss_is_what_guidance_adds() -> None:
 def test_the_student_edits_in_one_pass_as_the_teacher_does_in_four(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     store, editor = inputs
     summary = distill(configured(editor), store, None, tmp_path / "run")
-    assert summary["passes_a_step"] == {"guided": 4, "distilled": 1}
-    assert summary["psnr_from_guided"]["distilled"] > summary["psnr_from_guided"]["single_pass_before"] + 0.5
+    assert summary["guided_passes"] == 4
+    assert summary["psnr"] > summary["psnr_of_one_pass_before"] + 0.5
     student, teacher = load_editor(tmp_path / "run"), load_editor(editor)
     assert student.edit_settings.scales == SINGLE
     assert replace(student.edit_settings, **scales_of(teacher)) == teacher.edit_settings
@@ -128,7 +128,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
         distill(config, store, None, tmp_path / "again")
     summary = distill(config, store, None, tmp_path / "again")
     assert calls == 7 + 6  # from the checkpoint of step 4
-    assert summary["psnr_from_guided"] == whole["psnr_from_guided"]
+    assert summary["psnr"] == whole["psnr"]
     weights = [load_editor(tmp_path / name).unet.state_dict() for name in ("whole", "again")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -138,7 +138,9 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     [
         (["steps_per_edit=0"], "steps_per_edit must be at least 1; got 0"),
         (["fit.learning_rate=0"], "learning_rate must be positive; got 0"),
-        (["lora.target_modules=[to_x]"], "lora_target_modules must be endings of names"),
+        (["steps_per_edit=2.5"], "steps_per_edit must be a whole number; got 2.5"),
+        (["lora.target_modules=[to_x]"], "LoRA's target_modules must be endings of names"),
+        (["lora.rank=0"], "lora: rank must be at least 1 and alpha above 0; got 0 and 16.0"),
     ],
 )
 def test_bad_settings_write_nothing(
