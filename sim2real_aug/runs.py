@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim2real_aug.errors import BadInput
+from sim2real_aug.tracking import Tracker, numbers, open_tracker, require_tracker
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -39,8 +40,10 @@ def save_atomically(content: Any, path: Path) -> None:
 class RunFolder:
     """One run on disk. Build it with `open`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tracking: str | None = None) -> None:
+        """tracking: see `sim2real_aug.tracking`."""
+        self.path, self.tracking = path, tracking
+        self._tracker: Tracker | None = None
 
     @classmethod
     def open(
@@ -50,11 +53,13 @@ class RunFolder:
 
         overwrite: remove what a run of the same kind left there, of this version or one with fewer keys.
         free: dotted keys, or patterns of them as `stages.*.device`, whose values may be others than when it began.
+        A configuration with a key `tracking` says where metrics are shown, and may be another, too.
         Raises BadInput for a folder that is not a run or whose configuration differs.
         """
         from omegaconf import OmegaConf
 
-        run = cls(Path(path))
+        run = cls(Path(path), config.tracking if "tracking" in config else None)
+        require_tracker(run.tracking)
         saved = run.path / "config.yaml"
         if run.path.exists() and not run.path.is_dir():
             raise BadInput(f"{run.path} is a file; choose a folder")
@@ -68,7 +73,8 @@ class RunFolder:
         if run.path.exists() and any(run.path.iterdir()):
             if not saved.is_file():
                 raise BadInput(f"{run.path} exists and is not a run folder (no config.yaml); choose another folder")
-            changed = [key for key in differing_keys(OmegaConf.load(saved), config) if not is_one_of(key, free)]
+            differing, anyway = differing_keys(OmegaConf.load(saved), config), (*free, "tracking")
+            changed = [key for key in differing if not is_one_of(key, anyway)]
             if changed:
                 again = ", remove it, or --overwrite to start again" if _same_kind(saved, config) else ""
                 raise BadInput(
@@ -97,9 +103,14 @@ class RunFolder:
         return self.path / "summary.json"
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and show it where `tracking` says."""
         with self.metrics_path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
+        if self.tracking is None:
+            return
+        if self._tracker is None:
+            self._tracker = open_tracker(self.tracking, self.path, None if "part" in metrics else step)
+        self._tracker.log(step, numbers(metrics))
 
     def metrics(self) -> list[dict[str, Any]]:
         if not self.metrics_path.exists():

@@ -116,12 +116,12 @@ def test_within_anothers_hydra(tmp_path: Path) -> None:
     """As in a training script under `@hydra.main`, or where the package `sam2` has been imported."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "own.yaml").write_text("a: 1\n")
-    with initialize_config_dir(str(tmp_path / "theirs"), version_base="1.1"):
+    with initialize_config_dir(str(tmp_path / "theirs"), version_base="1.2"):
         assert compose("augment", ["seed=3"]).seed == 3
         with pytest.raises(BadInput, match="unknown configuration key"):
             compose("augment", ["sed=3"])
         assert hydra.compose("own").a == 1
-        assert not hydra.version.base_at_least("1.2")
+        assert not hydra.version.base_at_least("1.3")
 
 
 def test_settings_fill_a_dataclass_and_make_lists_tuples():

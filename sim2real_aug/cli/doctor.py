@@ -30,6 +30,7 @@ OPTIONAL_MODULES = {
     "lerobot": "av",
     "hdf5": "h5py",
     "ray": "ray",
+    "tracking": "wandb",
     "test": "pytest",
 }
 REACHED = 0.5  # of a matrix product's speed, by a network: what benchmarks/full_size.py asks of it

@@ -41,6 +41,7 @@ UNMEASURED = (
     "stages.*.config_dir",
     "stages.*.device",
     "stages.*.workers",
+    "stages.*.tracking",
     "stages.augment.*engine",
     "stages.augment.*precision",
     "stages.evaluate.*picture_episodes",
