@@ -22,7 +22,7 @@ from sim2real_aug.augment.units import Unit, fill
 from sim2real_aug.augment.work import Work
 from sim2real_aug.data.geometry import find_geometry
 from sim2real_aug.data.replay_buffer import ReplayBuffer
-from sim2real_aug.data.stores import is_url, one_line
+from sim2real_aug.data.stores import is_url
 from sim2real_aug.errors import BadInput, Fault, MissingExtra
 from sim2real_aug.progress import say
 
@@ -87,7 +87,7 @@ def _spread(ray: Any, workers: Sequence[Any], units: Sequence[Unit]) -> Iterator
 
 def _why_it_ended(error: Exception) -> str:
     if getattr(error, "actor_init_failed", False):
-        return f"a worker could not begin: {one_line(str(error).strip().splitlines()[-1])}"
+        return f"a worker could not begin: {str(error).strip().splitlines()[-1].strip()}"
     return "a worker ended, perhaps for want of memory; the same command with fewer workers=N goes on where it stopped"
 
 
