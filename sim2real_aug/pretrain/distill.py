@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -82,16 +81,14 @@ def distill(
     """Distil the editor that `configs/distill.yaml` describes; returns the summary that is saved with the run.
 
     RUN/editor edits in one pass a step, with scales of 1. psnr: in dB, of its held-out edits from the guided ones,
-    beside that of the editor's single pass before. The same call continues an interrupted run. Raises BadInput
-    before anything is written, also for an editor without guidance, and Fault
-    where the loss is not finite, or the memory ends.
+    beside that of the editor's single pass before. The same call continues an interrupted run. Raises BadInput before
+    anything is written, also for an editor without guidance, and Fault where the loss is not finite, or memory ends.
     """
     settings = settings_from(DistillSettings, {key: config[key] for key in ("steps_per_edit", "held_out_frames")})
     fitting, device = settings_from(FitSettings, config.fit, "fit"), resolve_device(config.device)
     store = ReplayBuffer.open(dataset)
     editor: Editor = make(config.editor).to(device)
-    passes = len(active_passes(editor.edit_settings.scales))
-    if passes == 1:
+    if len(active_passes(editor.edit_settings.scales)) == 1:
         raise BadInput(
             f"this editor takes one pass a step already, with {editor.edit_settings.scales}; give one with guidance, "
             "editor.path=RUN or a checkpoint"
@@ -113,8 +110,10 @@ def distill(
         say(f"{run.path} is finished; --overwrite starts again")
         return finished
     guided, single = editor.edit_settings, single_pass(editor.edit_settings)
-    taught = edit_held_out(editor, images, guided, config.seed)
-    before = edit_held_out(editor, images, single, config.seed)
+    edits = {
+        "guided": held_out_edits(editor, images, guided, config.seed),
+        "one pass before": held_out_edits(editor, images, single, config.seed),
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "adapter"))
         add_lora(editor, lora)
@@ -123,16 +122,25 @@ def distill(
     with memory_advice("fit.batch_size", fitting.batch_size, also="--overwrite"):
         fit("student", trained, loss, fitting, run, config.seed, config.bf16)
     merge_adapter(editor)
-    after = edit_held_out(editor, images, single, config.seed)
+    edits["distilled"] = held_out_edits(editor, images, single, config.seed)
     editor.edit_settings, editor.photo_set = single, images.kept_photos
     editor.save_pretrained(run.path / "editor")
+    return write_summary(run, images, edits, len(active_passes(guided.scales)))
+
+
+def write_summary(
+    run: RunFolder, images: TrainingImages, edits: dict[str, Tensor], guided_passes: int
+) -> dict[str, Any]:
+    """RUN/samples.png and RUN/summary.json of the held-out `edits` by what made them."""
+    columns = [images.read(images.held_out), *map(to_frames, edits.values())]
+    rows = list(zip(*(column[:GRID_ROWS] for column in columns), strict=True))
     summary = {
         "editor": str(run.path / "editor"),
-        "picture": str(_draw(run, images, taught, before, after)),
-        "guided_passes": passes,
-        "psnr_of_one_pass_before": mean_psnr(before, taught),
-        "psnr": mean_psnr(after, taught),
-        "seconds": run.metrics()[-1]["seconds"] if fitting.steps else 0.0,
+        "picture": str(grid(rows, run.path / "samples.png", ["source", *edits])),
+        "guided_passes": guided_passes,
+        "psnr_of_one_pass_before": mean_psnr(edits["one pass before"], edits["guided"]),
+        "psnr": mean_psnr(edits["distilled"], edits["guided"]),
+        "seconds": max((line["seconds"] for line in run.metrics()), default=0.0),
     }
     run.write_summary(summary)
     return summary
@@ -195,7 +203,7 @@ def guided_path(editor: Editor, conditioning: Conditioning, latents: Tensor) -> 
 
 
 @torch.no_grad()
-def edit_held_out(editor: Editor, images: TrainingImages, settings: EditSettings, seed: int) -> Tensor:
+def held_out_edits(editor: Editor, images: TrainingImages, settings: EditSettings, seed: int) -> Tensor:
     """The held-out frames' edits (M, 3, H, W), photos in turn, one x_T for all."""
     own, editor.edit_settings = editor.edit_settings, settings
     photos = photos_in_turn(len(images.photos), len(images.held_out), settings.photos_per_edit)
@@ -206,10 +214,3 @@ def edit_held_out(editor: Editor, images: TrainingImages, settings: EditSettings
     ]
     editor.edit_settings = own
     return torch.cat(edits)
-
-
-def _draw(run: RunFolder, images: TrainingImages, taught: Tensor, before: Tensor, after: Tensor) -> Path:
-    """RUN/samples.png: source, and what each makes of it."""
-    columns: list[NDArray[Any]] = [images.read(images.held_out), *map(to_frames, (taught, before, after))]
-    labels = ["source", "guided", "one pass before", "distilled"]
-    return grid(list(zip(*(column[:GRID_ROWS] for column in columns), strict=True)), run.path / "samples.png", labels)
