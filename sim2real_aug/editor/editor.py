@@ -9,7 +9,7 @@ Legend: B edits, P photos; images (B, 3, H, W) float in [0, 1]; frames (B, H, W,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -298,16 +298,21 @@ class Editor(DiffusionPipeline):
         Visual prompts as in `condition`; initial_latents: (B, C, h, w). Each edit depends on its own source,
         style and noise only, so the batch's make-up does not matter.
         """
-        settings = self.edit_settings
-        steps = settings.num_inference_steps
-        conditioning = self.condition(
-            source, style, settings.instruction if instruction is None else instruction
-        )
+        instruction = self.edit_settings.instruction if instruction is None else instruction
+        conditioning = self.condition(source, style, instruction)
         latents = initial_latents.float()
-        for t in sampling_timesteps(self.scheduler, steps).to(latents.device):
-            output = self.predict(latents, t, conditioning, settings.scales)
-            latents, _ = ddim_step(self.scheduler, output, t.expand(len(latents)), latents, steps, eta=0.0)
+        for _, _, denoised in self.denoise(latents, conditioning):
+            latents = denoised
         return self.draw(latents, conditioning)
+
+    def denoise(self, latents: Tensor, conditioning: Conditioning) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each step of an edit from `latents` on: its timestep, the guided output, and the latents (B, C, h, w) after
+        it."""
+        steps, scales = self.edit_settings.num_inference_steps, self.edit_settings.scales
+        for t in sampling_timesteps(self.scheduler, steps).to(latents.device):
+            output = self.predict(latents, t, conditioning, scales)
+            latents, _ = ddim_step(self.scheduler, output, t.expand(len(latents)), latents, steps, eta=0.0)
+            yield t, output, latents
 
     @torch.no_grad()
     def __call__(

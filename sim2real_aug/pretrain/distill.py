@@ -35,7 +35,6 @@ from sim2real_aug.editor.adapter import (
     trainable_parameters,
 )
 from sim2real_aug.editor.composition import composer_for, composition_of
-from sim2real_aug.editor.ddim import ddim_step, sampling_timesteps
 from sim2real_aug.editor.editor import Conditioning, Editor, EditSettings, photo_tensors
 from sim2real_aug.editor.guidance import GuidanceScales, active_passes
 from sim2real_aug.editor.prompts import draw_photos, photos_in_turn
@@ -191,15 +190,10 @@ def distillation_loss(editor: Editor, images: TrainingImages, steps_per_edit: in
 
 @torch.no_grad()
 def guided_path(editor: Editor, conditioning: Conditioning, latents: Tensor) -> GuidedPath:
-    """Denoise `latents` as `Editor.edit` does, with all that is passed on the way."""
-    settings, passed, outputs = editor.edit_settings, [], []
-    timesteps = sampling_timesteps(editor.scheduler, settings.num_inference_steps).to(latents.device)
-    for t in timesteps:
-        passed.append(latents)
-        outputs.append(editor.predict(latents, t, conditioning, settings.scales))
-        at = t.expand(len(latents))
-        latents, _ = ddim_step(editor.scheduler, outputs[-1], at, latents, settings.num_inference_steps, eta=0.0)
-    return GuidedPath(torch.stack(passed, dim=1), torch.stack(outputs, dim=1), timesteps)
+    """All that an edit from `latents` on passes on its way."""
+    timesteps, outputs, denoised = zip(*editor.denoise(latents, conditioning), strict=True)
+    passed = [latents, *denoised[:-1]]
+    return GuidedPath(torch.stack(passed, dim=1), torch.stack(outputs, dim=1), torch.stack(timesteps))
 
 
 @torch.no_grad()

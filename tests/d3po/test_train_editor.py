@@ -105,8 +105,11 @@ def test_bad_input_touches_nothing(config: DictConfig, tmp_path: Path, photos: P
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"d3po": {"lora_target_modules": ["to_q", "nosuch"]}}, r"target_modules .* got \['nosuch'\].* to_out\.0"),
-        ({"d3po": {"lora_target_modules": []}}, "target_modules .* got none"),
+        (
+            {"d3po": {"lora_target_modules": ["to_q", "nosuch"]}},
+            r"LoRA's target_modules .* got \['nosuch'\].* to_out\.0",
+        ),
+        ({"d3po": {"lora_target_modules": []}}, "LoRA's target_modules .* got none"),
         ({"d3po": {"num_inference_steps": 2000}}, r"num_inference_steps must lie in 1\.\.1000"),
         ({"target": {"_target_": "sim2real_aug.envs.make_renderer", "domain": "nosuch"}}, "unknown domain 'nosuch'"),
         ({"target": {"_target_": "sim2real_aug.envs.make_renderer", "domainn": "flat"}}, "argument 'domainn'"),
