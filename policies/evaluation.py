@@ -40,7 +40,7 @@ from sim2real_aug.policies.rollout import (
 )
 from sim2real_aug.policies.starts import load_starts, refuse_known_starts
 from sim2real_aug.policies.videos import animate
-from sim2real_aug.progress import Progress, progress, say
+from sim2real_aug.progress import Progress, progress
 from sim2real_aug.report.intervals import estimate, mean, share_estimate
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder, write_text_atomically
@@ -142,10 +142,10 @@ def evaluate(
     if path is not None and not settings.allow_training_starts:
         _refuse_training_starts(path, settings)
     run = None if out is None else _opened(Path(out), policy, settings, overwrite)
-    finished = None if run is None else run.summary()
-    if run is not None and finished is not None and isinstance(policy, DiffusionPolicy):
-        say(f"{run.path} is finished; --overwrite evaluates again")
-        return _shown_anew(finished, settings, run)
+    if run is not None and isinstance(policy, DiffusionPolicy):
+        finished = run.already_done()
+        if finished is not None:
+            return _shown_anew(finished, settings, run)
     if path is not None and run is not None and device.type == "cpu" and is_pathtraced(settings.domain):
         return _evaluate_apart(path, settings, run)
     return _evaluate(policy, settings, run)

@@ -261,9 +261,8 @@ def train_policy(
     with open_dict(config):  # places do not say what was learned from, and may be others when a run goes on
         config.dataset_hash, config.augmented_hash = (store and input_hash(store) for store in stores)
     run = RunFolder.open(out, config, overwrite, free=("device", "dataset", "augmented"))
-    finished = run.summary()
+    finished = run.already_done()
     if finished is not None:
-        say(f"{run.path} is finished; --overwrite trains again")
         return finished
     if settings.landmark_weight and not has_landmarks:
         say(f"{dataset} has no data/{LANDMARKS}: the encoder learns without it (policy.training.landmark_weight)")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim2real_aug.errors import BadInput
+from sim2real_aug.progress import say
 from sim2real_aug.tracking import Tracker, numbers, open_tracker, require_tracker
 
 if TYPE_CHECKING:
@@ -132,6 +133,12 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, None while it is unfinished."""
         return _parsed(self.summary_path.read_text(), self.summary_path) if self.is_finished else None
+
+    def already_done(self) -> dict[str, Any] | None:
+        """The summary of a finished run, after telling the user so; None while there is work left."""
+        if self.is_finished:
+            say(f"{self.path} is finished; --overwrite starts again")
+        return self.summary()
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_text_atomically(self.summary_path, json.dumps(summary, indent=2) + "\n")

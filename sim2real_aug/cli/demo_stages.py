@@ -67,9 +67,8 @@ def run_demo(config: DictConfig, out: Path, overwrite: bool = False) -> dict[str
     make_renderer(config.real_domain)
     run = RunFolder.open(out, config, overwrite)
     demo = Demo(run, config, Experiment(out, config, seed=config.seed))
-    finished = demo.run.summary()
+    finished = run.already_done()
     if finished is not None:
-        say(f"{out} is finished; --overwrite runs it again")
         return finished
     say(f'the "real" domain of this demo: {_note(config)}')
     (demo.run.path / "stages").mkdir(exist_ok=True)

@@ -119,9 +119,8 @@ def train_editor(
     with main_first():
         saved = with_inputs(config, dataset, photos, hashes)
         run = RunFolder.open(out, saved, overwrite=overwrite and is_main(), free=FREE)
-        finished = run.summary()
+        finished = run.already_done()
         if finished is not None:
-            say(f"{run.path} is finished; --overwrite starts again")
             return finished
         buffer = simulated_dataset(config.simulate, run.path) if store is None else store
     images = read(buffer) if images is None else images

@@ -42,7 +42,6 @@ from sim2real_aug.errors import BadInput, below_least
 from sim2real_aug.pixels import to_frames
 from sim2real_aug.pretrain.held_out import mean_psnr
 from sim2real_aug.pretrain.loop import Draw, FitSettings, Loss, fit
-from sim2real_aug.progress import say
 from sim2real_aug.report.pictures import grid
 from sim2real_aug.runs import RunFolder
 from sim2real_aug.seeding import derive_seed, torch_generator
@@ -104,9 +103,8 @@ def distill(
         "photo_hashes": list(images.photo_set.hashes),
     }
     run = RunFolder.open(out, with_inputs(config, dataset, photos, hashes), overwrite, FREE)
-    finished = run.summary()
+    finished = run.already_done()
     if finished is not None:
-        say(f"{run.path} is finished; --overwrite starts again")
         return finished
     guided, single = editor.edit_settings, single_pass(editor.edit_settings)
     edits = {

@@ -74,9 +74,9 @@ def pretrain(config: DictConfig, out: str | Path, overwrite: bool = False) -> di
     """
     device, start = check(config)
     run = RunFolder.open(out, config, overwrite)
-    done = run.summary()
-    if done is not None:
-        return done
+    finished = run.already_done()
+    if finished is not None:
+        return finished
     frames = read_frames(config, run)
     torch.manual_seed(derive_seed(config.seed, "pretraining weights"))
     vae = train_autoencoder(config, run, frames, device, start)
