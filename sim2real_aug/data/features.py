@@ -1,14 +1,15 @@
-"""Which features of another dataset a store is made of, and what it calls them."""
+"""Which features of another dataset a store is made of, what it calls them, and whether it is that dataset's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.errors import BadInput, unknown_name
 
 FLOAT32 = ("state", "action")  # what policies read; other floats stay as they are
@@ -38,3 +39,32 @@ def check_names(place: Path, names: Mapping[str, str]) -> None:
 
 def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if name in FLOAT32 and values.dtype.kind == "f" else values
+
+
+def camera_of(buffer: ReplayBuffer, attribute: str, kind: str) -> str:
+    """The camera that a store's frames were read from; raises BadInput for a store that is not made of a `kind`."""
+    made_of = buffer.attrs.get(attribute)
+    if made_of is None:
+        raise BadInput(f"{buffer.path} was not made of {kind}: its frames go back only where `convert` had them from")
+    return str(made_of["camera"])
+
+
+def require_episodes(
+    buffer: ReplayBuffer, lengths: Sequence[int], numbers: Iterable[Mapping[str, NDArray[Any]]], original: Path
+) -> None:
+    """Raises BadInput where a store's episodes are not those of `original`: edits would go to other actions.
+
+    lengths: of those, in frames. numbers: of each in turn, its arrays by the names that a store has for them.
+    """
+    told = f"{buffer.path} was not made of {original}"
+    if np.diff(buffer.episode_ends, prepend=0).tolist() != [*lengths]:
+        raise BadInput(
+            f"{told}, which has {len(lengths)} episodes of {sum(lengths)} frames; "
+            f"the store has {buffer.n_episodes} of {buffer.n_frames} frames"
+        )
+    for number, arrays in enumerate(numbers):
+        frames = buffer.episode(number)
+        for name in {*arrays} & {*buffer.names}:
+            own = buffer.read(name, frames.start, frames.stop)
+            if not np.array_equal(own, arrays[name], equal_nan=own.dtype.kind == "f"):
+                raise BadInput(f"{told}: data/{name} of episode {number} has other numbers")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from h5py import Dataset, Group
 
 OBSERVATIONS = "obs/"
-ACTIONS = {"actions": "action"}  # what a store calls it
+ACTIONS = "actions"
 BLOCK = 64  # frames read at once
 
 
@@ -44,14 +44,11 @@ def hdf5_to_store(
     """
     check_reading(shorter)
     refuse_existing(target, overwrite)
-    with _opened(file) as demos:
-        first = _arrays(next(iter(demos.values())))
-        chosen = one_camera(file, [name for name, array in first.items() if _is_images(array)], camera)
-        carried = {
-            name: ACTIONS.get(name, name.removeprefix(OBSERVATIONS))
-            for name, array in first.items()
-            if not _is_images(array)
-        }
+    with opened_demos(file) as demos:
+        first = next(iter(demos.values()))
+        cameras = [name for name, array in _arrays(first).items() if _is_images(array)]
+        chosen = one_camera(file, cameras, camera)
+        carried = carried_arrays(first)
         check_names(file, {chosen: "img", **carried})
         made_of = {"hdf5": {"camera": chosen, "demos": [*demos]}}
         with building(target, zarr_format, made_of) as writer, progress("read demos", len(demos), unit="demos") as bar:
@@ -62,7 +59,7 @@ def hdf5_to_store(
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[dict[str, Group]]:
+def opened_demos(file: Path) -> Iterator[dict[str, Group]]:
     """The demonstrations by their names, in the order of the numbers in these."""
     try:
         import h5py
@@ -72,7 +69,7 @@ def _opened(file: Path) -> Iterator[dict[str, Group]]:
         opened = h5py.File(file)
     with opened:
         groups = _members(opened.get("data"))
-        demos = {name: demo for name, demo in groups.items() if "actions" in _members(demo)}
+        demos = {name: demo for name, demo in groups.items() if ACTIONS in _members(demo)}
         if not demos:
             raise BadInput(f"{file} has no data/demo_0/actions: HDF5 is read in robomimic's layout only")
         if left_out := sorted({*groups} - {*demos}, key=numbers_apart):
@@ -87,7 +84,7 @@ def _members(node: Any) -> dict[str, Any]:
 
 def _arrays(demo: Group) -> dict[str, Dataset]:
     """What has a row a frame, by its name: `obs/NAME`, or `NAME`."""
-    length, found = len(demo["actions"]), {}
+    length, found = len(demo[ACTIONS]), {}
     for prefix, group in ((OBSERVATIONS, demo.get("obs")), ("", demo)):
         for name, array in _members(group).items():
             if getattr(array, "shape", ()) and len(array) == length and array.dtype.kind in "fiub":
@@ -99,14 +96,37 @@ def _is_images(array: Dataset) -> bool:
     return bool(array.dtype == np.uint8 and array.ndim == 4 and array.shape[-1] == 3)
 
 
+def carried_arrays(demo: Group) -> dict[str, str]:
+    """The store's name of each array of a demonstration that is no image."""
+    named = {name: "action" if name == ACTIONS else name.removeprefix(OBSERVATIONS) for name in _arrays(demo)}
+    return {name: named[name] for name, array in _arrays(demo).items() if not _is_images(array)}
+
+
 def _episode(demo: Group, camera: str, carried: Mapping[str, str], shorter: int | None) -> dict[str, NDArray[Any]]:
-    """carried: the store's name of each array that is no image."""
-    place = f"{demo.file.filename}{demo.name}"
-    arrays = _arrays(demo)
-    if missing := sorted({camera, *carried} - {*arrays}):
-        raise BadInput(f"{place} has no {', '.join(missing)} with a row for each of its actions, as the first demo has")
-    with reading(place):
-        images = arrays[camera]
+    """carried: see `carried_arrays`, of the first demonstration."""
+    with reading(_place(demo)):
+        images = _required(demo, [camera])[camera]
         blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
         frames = stacked((shrunk(frame, shorter) for block in blocks for frame in block), len(images))
-        return {"img": frames, **{name: as_stored(name, arrays[own][:]) for own, name in carried.items()}}
+        return {"img": frames, **numbers_of(demo, carried)}
+
+
+def numbers_of(demo: Group, carried: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """What is no image, by the names that a store has for it."""
+    arrays = _required(demo, [*carried])
+    with reading(_place(demo)):
+        return {name: as_stored(name, arrays[own][:]) for own, name in carried.items()}
+
+
+def _required(demo: Group, names: Sequence[str]) -> dict[str, Dataset]:
+    """Raises BadInput where a demonstration lacks an array that the first one has."""
+    arrays = _arrays(demo)
+    if missing := sorted({*names} - {*arrays}):
+        raise BadInput(
+            f"{_place(demo)} has no {', '.join(missing)} with a row for each of its actions, as the first demo has"
+        )
+    return arrays
+
+
+def _place(demo: Group) -> str:
+    return f"{demo.file.filename}{demo.name}"

@@ -198,7 +198,7 @@ def lerobot_to_store(
         for episode, rows in source.rows_of_each(episodes):
             with reading(f"episode {episode.number} of {folder}", AGAIN):
                 frames = stacked(_shrunk(source.frames(episode, rows), shorter, bar), episode.length)
-                arrays = {"img": frames, **_numbers(source, rows)}
+                arrays = {"img": frames, **numbers_of(source, rows)}
             writer.append_episode(arrays)
         return writer.summary(target)
 
@@ -209,7 +209,7 @@ def _shrunk(frames: Iterator[Frames], shorter: int | None, bar: Progress) -> Ite
         bar.advance()
 
 
-def _numbers(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:
+def numbers_of(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:
     """The features of numbers by the names that a store has for them, (n, ...)."""
     arrays = {}
     for feature, numbers in source.numbers.items():
