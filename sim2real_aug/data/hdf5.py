@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim2real_aug.data.features import as_stored, check_names, one_camera
-from sim2real_aug.data.images import check_reading, numbers_apart, shrunk, stacked
+from sim2real_aug.data.images import check_reading, numbers_apart, shrunk, with_numbers
 from sim2real_aug.data.stores import reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
@@ -53,7 +53,9 @@ def hdf5_to_store(
         made_of = {"hdf5": {"camera": chosen, "demos": [*demos]}}
         with building(target, zarr_format, made_of) as writer, progress("read demos", len(demos), unit="demos") as bar:
             for demo in demos.values():
-                writer.append_episode(_episode(demo, chosen, carried, shorter))
+                for part in _parts(demo, chosen, carried, shorter):
+                    writer.append_part(part)
+                writer.end_episode()
                 bar.advance()
             return writer.summary(target)
 
@@ -102,13 +104,14 @@ def carried_arrays(demo: Group) -> dict[str, str]:
     return {name: named[name] for name, array in _arrays(demo).items() if not _is_images(array)}
 
 
-def _episode(demo: Group, camera: str, carried: Mapping[str, str], shorter: int | None) -> dict[str, NDArray[Any]]:
-    """carried: see `carried_arrays`, of the first demonstration."""
+def _parts(
+    demo: Group, camera: str, carried: Mapping[str, str], shorter: int | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """A demonstration in blocks of frames. carried: see `carried_arrays`, of the first demonstration."""
     with reading(_place(demo)):
-        images = _required(demo, [camera])[camera]
+        images, numbers = _required(demo, [camera])[camera], numbers_of(demo, carried)
         blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
-        frames = stacked((shrunk(frame, shorter) for block in blocks for frame in block), len(images))
-        return {"img": frames, **numbers_of(demo, carried)}
+        yield from with_numbers((shrunk(frame, shorter) for block in blocks for frame in block), numbers)
 
 
 def numbers_of(demo: Group, carried: Mapping[str, str]) -> dict[str, NDArray[Any]]:

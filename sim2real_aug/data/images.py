@@ -6,7 +6,7 @@ Legend: an image is (H, W, 3) uint8 RGB.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sim2real_aug.progress import progress
 
 Image = NDArray[np.uint8]
 EPISODE, EPISODE_BYTES = 1000, 2**30  # an episode is in memory at once
+BLOCK_BYTES = 2**26  # several chunks of a store, of which the last is written twice
 # OpenCV names a pattern by its second row.
 BAYER = {
     "gbrg": cv2.COLOR_BayerGR2RGB,
@@ -86,17 +87,29 @@ def shrunk(image: Image, shorter: int | None) -> Image:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def stacked(frames: Iterable[Image], count: int) -> Image:
-    """`count` frames (H, W, 3) as one array. Raises ValueError where they differ in size."""
-    made: Image | None = None
-    for number, frame in enumerate(frames):
-        if made is None:
-            made = np.empty((count, *frame.shape), np.uint8)
-        if frame.shape != made.shape[1:]:
-            raise ValueError(f"frame {number} is {frame.shape}, the ones before it {made.shape[1:]}")
-        made[number] = frame
-    assert made is not None
-    return made
+def with_numbers(
+    frames: Iterable[Image], numbers: Mapping[str, NDArray[Any]]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """An episode in parts of BLOCK_BYTES: its frames (H, W, 3) as img (n, H, W, 3), and as many rows of its numbers.
+
+    Raises ValueError where frames differ in size.
+    """
+    start = 0
+    for block in _in_blocks(frames):
+        stop = start + len(block)
+        yield {"img": np.stack(block), **{name: rows[start:stop] for name, rows in numbers.items()}}
+        start = stop
+
+
+def _in_blocks(frames: Iterable[Image]) -> Iterator[list[Image]]:
+    block: list[Image] = []
+    for frame in frames:
+        block.append(frame)
+        if len(block) * frame.nbytes >= BLOCK_BYTES:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def images_to_store(

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sim2real_aug.data.features import as_stored, check_names, one_camera
-from sim2real_aug.data.images import check_reading, shrunk, stacked
+from sim2real_aug.data.images import check_reading, shrunk, with_numbers
 from sim2real_aug.data.stores import LEROBOT_INFO, one_line, reading, refuse_existing
 from sim2real_aug.data.writer import building
 from sim2real_aug.errors import BadInput, MissingExtra
-from sim2real_aug.progress import Progress, progress
+from sim2real_aug.progress import progress
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -196,17 +196,20 @@ def lerobot_to_store(
         progress("read episodes", sum(episode.length for episode in episodes), unit="frames") as bar,
     ):
         for episode, rows in source.rows_of_each(episodes):
-            with reading(f"episode {episode.number} of {folder}", AGAIN):
-                frames = stacked(_shrunk(source.frames(episode, rows), shorter, bar), episode.length)
-                arrays = {"img": frames, **numbers_of(source, rows)}
-            writer.append_episode(arrays)
+            for part in _parts(source, episode, rows, shorter):
+                writer.append_part(part)
+                bar.advance(len(part["img"]))
+            writer.end_episode()
         return writer.summary(target)
 
 
-def _shrunk(frames: Iterator[Frames], shorter: int | None, bar: Progress) -> Iterator[Frames]:
-    for frame in frames:
-        yield shrunk(frame, shorter)
-        bar.advance()
+def _parts(
+    source: LeRobotFolder, episode: Episode, rows: Table, shorter: int | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """An episode, part by part."""
+    with reading(f"episode {episode.number} of {source.root}", AGAIN):
+        frames = (shrunk(frame, shorter) for frame in source.frames(episode, rows))
+        yield from with_numbers(frames, numbers_of(source, rows))
 
 
 def numbers_of(source: LeRobotFolder, rows: Table) -> dict[str, NDArray[Any]]:

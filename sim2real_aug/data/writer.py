@@ -51,6 +51,7 @@ class ReplayBufferWriter:
         self._chunk_frames = chunk_frames
         self._arrays = {name: writable(array) for name, array in self._data.arrays()}
         self.episode_ends: list[int] = [int(end) for end in self._ends[:]]
+        self._begun = 0  # frames of an episode that is not complete
 
     @classmethod
     def create(
@@ -130,13 +131,20 @@ class ReplayBufferWriter:
         self._group.attrs.update(dict(attrs))
 
     def append_episode(self, episode: Mapping[str, NDArray[Any]]) -> None:
-        """Add one episode: arrays (n, ...) of one length n >= 1, of the same names and kinds each time.
+        """Add one episode, as `append_part` does."""
+        self.append_part(episode)
+        self.end_episode()
 
-        Raises BadInput before anything is written when they do not fit the store.
+    def append_part(self, part: Mapping[str, NDArray[Any]]) -> None:
+        """Add frames to an episode that may be too long for the memory; `end_episode` makes them one.
+
+        part: arrays (n, ...) of one length n >= 1, of the same names and kinds each time. Raises BadInput before
+        anything is written when they do not fit the store.
         """
-        arrays = {name: np.asarray(value) for name, value in episode.items()}
+        arrays = {name: np.asarray(value) for name, value in part.items()}
         length = self._check(arrays)
-        start, stop = self.n_frames, self.n_frames + length
+        start = self.n_frames + self._begun
+        stop = start + length
         for name, value in arrays.items():
             if name not in self._arrays:
                 shape = (0, *value.shape[1:])
@@ -144,6 +152,12 @@ class ReplayBufferWriter:
             array = self._arrays[name]
             array.resize((stop, *value.shape[1:]))
             array[start:stop] = value
+        self._begun += length
+
+    def end_episode(self) -> None:
+        """All frames since the last episode are one; at least one there must be."""
+        assert self._begun, "an episode has frames"
+        stop, self._begun = self.n_frames + self._begun, 0
         self._ends.resize((self.n_episodes + 1,))
         self._ends[self.n_episodes :] = np.array([stop], dtype=np.int64)
         self.episode_ends.append(stop)
@@ -158,7 +172,7 @@ class ReplayBufferWriter:
             raise BadInput(
                 f"the arrays of an episode must have one common length of at least 1; got {lengths}"
             )
-        if self.n_episodes and set(arrays) != set(self._arrays):
+        if (self.n_episodes or self._begun) and set(arrays) != set(self._arrays):
             raise BadInput(f"every episode needs the arrays {sorted(self._arrays)}; got {sorted(arrays)}")
         for name, value in arrays.items():
             if value.dtype.hasobject:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim2real_aug.cli.app import run
-from sim2real_aug.data import AugmentedDataset, ReplayBuffer
+from sim2real_aug.data import AugmentedDataset, ReplayBuffer, images
 from sim2real_aug.data.lerobot import lerobot_to_store, video_frames
 from sim2real_aug.errors import BadInput
 
@@ -31,7 +31,11 @@ from .lerobot_datasets import (
 
 
 @pytest.mark.parametrize("layout", MAKERS)
-def test_every_version_gives_the_same_store(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize("frames_at_once", [2, 100])
+def test_every_version_gives_the_same_store(
+    tmp_path: Path, layout: str, frames_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "BLOCK_BYTES", frames_at_once * SIZE[0] * SIZE[1] * 3)
     summary = lerobot_to_store(MAKERS[layout](tmp_path / "pusht"), tmp_path / "out.zarr")
     store = ReplayBuffer.open(tmp_path / "out.zarr")
     assert (summary["frames"], summary["episodes"]) == (TOTAL, 3)

@@ -36,6 +36,24 @@ def test_round_trip(tmp_path: Path, zarr_format: int, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]  # nothing left beside it
 
 
+def test_an_episode_may_come_in_parts(tmp_path: Path) -> None:
+    whole = {name: np.concatenate([make_arrays(n, n)[name] for n in (5, 9)]) for name in make_arrays(1)}
+    with ReplayBufferWriter.create(tmp_path / "x.zarr", chunk_frames=CHUNK) as writer:
+        writer.append_episode(make_arrays(5, 5))
+        for start in range(0, 14, 6):
+            writer.append_part({name: values[start : start + 6] for name, values in whole.items()})
+        assert writer.n_frames == 5, "frames without an end do not count"
+        with pytest.raises(BadInput, match="every episode needs the arrays"):
+            writer.append_part({"img": whole["img"]})
+        writer.end_episode()
+        writer.append_part(make_arrays(2))
+    with ReplayBufferWriter.resume(tmp_path / "x.zarr") as writer:
+        assert writer.episode_ends == [5, 19], "what was begun is dropped"
+    buffer = ReplayBuffer.open(tmp_path / "x.zarr")
+    for name, values in whole.items():
+        np.testing.assert_array_equal(buffer.read(name, 5), values)
+
+
 def test_zarr_2_documents_are_diffusion_policys(store: Path) -> None:
     # the published store's own data/img/.zarray, with our dtype, shape and chunks
     document = json.loads((store / "data/img/.zarray").read_text())
