@@ -59,7 +59,6 @@ PROGRAM = "sim2real-aug"
 QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
-    "SVT_LOG": "1",  # of the encoder of videos: errors
 }
 
 

@@ -41,9 +41,10 @@ def convert(
     Of LeRobot's datasets observation.state becomes data/state, of HDF5 files in robomimic's layout obs/NAME data/NAME,
     and the frames of one camera data/img. Images become frames, each folder with images an episode: enough for
     train-editor and augment, not for a policy. With --like the frames of an edited store go back where they came from:
-    DST is the LeRobot dataset or HDF5 file with other frames, and trains as the original does.
+    DST is the LeRobot dataset or HDF5 file with other frames, which your training reads as it reads the original.
 
     Example: sim2real-aug convert demos.zarr demos.zarr.zip
+
     Back again: sim2real-aug convert sim-edited.zarr my-dataset-edited --like my-dataset
     """
     from sim2real_aug.data.convert import convert as copy
@@ -61,7 +62,7 @@ def convert(
     _refuse(source, "--size", size is not None and kind == "store", "images, LeRobot's datasets and HDF5 files")
     _refuse(source, "--as-uint8", as_uint8 and kind != "store", "a store whose frames are floats")
     if like is not None:
-        return _back(kind, place, like, out, call.overwrite)
+        return _back(kind, place, like.expanduser(), out, call.overwrite)
     if kind == "store":
         return copy(place, out, zarr_format, as_uint8, call.overwrite)
     if kind == "images":
@@ -76,6 +77,8 @@ def _back(kind: str, store: str | Path, original: Path, out: Path, overwrite: bo
     if kind != "store":
         raise BadInput(f"--like is for an edited store's frames; {store} is no store")
     writers = {"lerobot": store_to_lerobot, "hdf5": store_to_hdf5}
+    if not original.exists():
+        raise BadInput(f"--like {original}: there is nothing; give the dataset that {store} was made of")
     if (other := _kind(original)) not in writers:
         raise BadInput(f"--like {original}: give the dataset of LeRobot's or the HDF5 file that {store} was made of")
     return writers[other](store, original, out, overwrite)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.errors import BadInput, unknown_name
 
 FLOAT32 = ("state", "action")  # what policies read; other floats stay as they are
@@ -42,11 +42,23 @@ def as_stored(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def camera_of(buffer: ReplayBuffer, attribute: str, kind: str) -> str:
-    """The camera that a store's frames were read from; raises BadInput for a store that is not made of a `kind`."""
+    """The camera that a store's frames were read from. Raises BadInput for a store that was not made of a `kind`, and
+    for one without edits."""
     made_of = buffer.attrs.get(attribute)
     if made_of is None:
-        raise BadInput(f"{buffer.path} was not made of {kind}: its frames go back only where `convert` had them from")
+        told = f"{buffer.path} was not made of {kind}: it has no attribute '{attribute}'"
+        raise BadInput(f"{told}; give --like the dataset that `convert` made the store of")
+    edits_of(buffer)
     return str(made_of["camera"])
+
+
+def edits_of(buffer: ReplayBuffer) -> dict[str, Any]:
+    """How a store's frames were edited, JSON values. Raises BadInput for one whose data/img is as it was."""
+    made_by: dict[str, Any] | None = buffer.attrs.get(ATTRIBUTE)
+    if made_by is None:
+        raise BadInput(f"{buffer.path} has no edits; give the store that `augment` wrote")
+    buffer.require_edits_of("img")
+    return made_by
 
 
 def require_episodes(
@@ -56,12 +68,12 @@ def require_episodes(
 
     lengths: of those, in frames. numbers: of each in turn, its arrays by the names that a store has for them.
     """
-    told = f"{buffer.path} was not made of {original}"
-    if np.diff(buffer.episode_ends, prepend=0).tolist() != [*lengths]:
-        raise BadInput(
-            f"{told}, which has {len(lengths)} episodes of {sum(lengths)} frames; "
-            f"the store has {buffer.n_episodes} of {buffer.n_frames} frames"
-        )
+    told, own_lengths = f"{buffer.path} was not made of {original}", np.diff(buffer.episode_ends, prepend=0).tolist()
+    if len(own_lengths) != len(lengths):
+        raise BadInput(f"{told}: it has {len(own_lengths)} episodes, not {len(lengths)}")
+    for number, (own_length, length) in enumerate(zip(own_lengths, lengths, strict=True)):
+        if own_length != length:
+            raise BadInput(f"{told}: its episode {number} has {own_length} frames, not {length}")
     for number, arrays in enumerate(numbers):
         frames = buffer.episode(number)
         for name in {*arrays} & {*buffer.names}:

@@ -109,19 +109,19 @@ def _parts(
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """A demonstration in blocks of frames. carried: see `carried_arrays`, of the first demonstration."""
     with reading(_place(demo)):
-        images, numbers = _required(demo, [camera])[camera], numbers_of(demo, carried)
+        images, numbers = required_arrays(demo, [camera])[camera], numbers_of(demo, carried)
         blocks = (images[start : start + BLOCK] for start in range(0, len(images), BLOCK))
         yield from with_numbers((shrunk(frame, shorter) for block in blocks for frame in block), numbers)
 
 
 def numbers_of(demo: Group, carried: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     """What is no image, by the names that a store has for it."""
-    arrays = _required(demo, [*carried])
+    arrays = required_arrays(demo, [*carried])
     with reading(_place(demo)):
         return {name: as_stored(name, arrays[own][:]) for own, name in carried.items()}
 
 
-def _required(demo: Group, names: Sequence[str]) -> dict[str, Dataset]:
+def required_arrays(demo: Group, names: Sequence[str]) -> dict[str, Dataset]:
     """Raises BadInput where a demonstration lacks an array that the first one has."""
     arrays = _arrays(demo)
     if missing := sorted({*names} - {*arrays}):

@@ -145,10 +145,13 @@ class LeRobotFolder:
     def _place(self, template: str, **numbers: Any) -> Path:
         return self.root / str(self.info[template]).format(**numbers)
 
-    def rows(self, episode: Episode, table: Table) -> Table:
+    def columns(self, images: bool = True) -> list[str]:
+        """What is read of tables; images: with the camera's, where they are there."""
+        return [*self.numbers, *([self.camera] if images and not self.in_videos else []), *COUNTED]
+
+    def rows(self, episode: Episode, table: Table, images: bool = True) -> Table:
         """The rows of an episode in its table. Raises BadInput where they are not as many, or not in order."""
-        wanted = [*self.numbers, *(() if self.in_videos else (self.camera,)), *COUNTED]
-        if missing := sorted({*wanted} - {*table.column_names}):
+        if missing := sorted({*self.columns(images)} - {*table.column_names}):
             raise BadInput(f"{episode.table} has no {', '.join(missing)}, which meta/ names; {AGAIN}")
         rows = table.take(np.flatnonzero(table["episode_index"].to_numpy() == episode.number))
         if not np.array_equal(rows["index"].to_numpy(), episode.first + np.arange(episode.length)):
@@ -158,11 +161,11 @@ class LeRobotFolder:
             )
         return rows
 
-    def rows_of_each(self, episodes: list[Episode]) -> Iterator[tuple[Episode, Table]]:
-        """Each episode with its rows; a table that several share is read once."""
+    def rows_of_each(self, episodes: list[Episode], images: bool = True) -> Iterator[tuple[Episode, Table]]:
+        """Each episode with its rows; a table that consecutive ones share is read once. images: as in `columns`."""
         for file, sharing in groupby(episodes, key=lambda episode: episode.table):
-            table = read_table(file)
-            yield from ((episode, self.rows(episode, table)) for episode in sharing)
+            table = read_table(file) if images else read_table(file, self.columns(images))
+            yield from ((episode, self.rows(episode, table, images)) for episode in sharing)
 
     def frames(self, episode: Episode, rows: Table) -> Iterator[Frames]:
         """Its frames (H, W, 3), in order."""

@@ -93,14 +93,25 @@ def _replace(statistics: dict[str, Any], levels: Levels, frames: int) -> None:
 
 def _replace_columns(file: Path, prefix: str, levels: Mapping[int, Levels], lengths: Mapping[int, int]) -> None:
     """In a table of episodes, which has a column for each statistic."""
+    table = read_table(file)
+    numbers = table["episode_index"].to_pylist()
+    anew = {}
+    for column in table.column_names:
+        if column.startswith(prefix):
+            values = [statistic(column.removeprefix(prefix), levels[number], lengths[number]) for number in numbers]
+            if None not in values:
+                anew[column] = values
+    rewrite_table(file, anew, file)
+
+
+def rewrite_table(file: Path, columns: Mapping[str, list[Any]], target: Path) -> None:
+    """Write the table in `file` to `target` with other values in some columns, compressed and grouped as it is."""
     import pyarrow
     from pyarrow import parquet
 
-    table = read_table(file)
-    numbers = table["episode_index"].to_pylist()
-    for column, name in enumerate(table.column_names):
-        if name.startswith(prefix) and statistic(name.removeprefix(prefix), levels[numbers[0]], 1) is not None:
-            values = [statistic(name.removeprefix(prefix), levels[number], lengths[number]) for number in numbers]
-            field = table.schema.field(column)
-            table = table.set_column(column, field, pyarrow.array(values, field.type))
-    parquet.write_table(table, file)
+    table, group = read_table(file), parquet.ParquetFile(file).metadata.row_group(0)
+    for name, values in columns.items():
+        number = table.column_names.index(name)
+        field = table.schema.field(number)
+        table = table.set_column(number, field, pyarrow.array(values, field.type))
+    parquet.write_table(table, target, compression=group.column(0).compression, row_group_size=group.num_rows)

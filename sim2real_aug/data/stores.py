@@ -274,14 +274,10 @@ def local_root(node: zarr.Array | zarr.Group) -> Path | None:
 def pack(folder: Path, target: Path) -> None:
     """Move a finished folder store to `target`, over what stands there; packed, uncompressed, for .zip."""
     remove_leftovers(folder)
-    temporary = target.with_name(f".{target.name}.packing")
     if not is_zip(target):
-        remove_store(temporary)
-        if target.exists():
-            target.rename(temporary)
-        folder.rename(target)
-        remove_store(temporary)
+        move_over(folder, target)
         return
+    temporary = target.with_name(f".{target.name}.packing")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             # a fixed date: equal stores make equal files
@@ -291,6 +287,24 @@ def pack(folder: Path, target: Path) -> None:
                 shutil.copyfileobj(source, sink)
     temporary.replace(target)
     shutil.rmtree(folder)
+
+
+def move_over(folder: Path, target: Path) -> None:
+    """Move a folder to `target`; what stands there is removed when it is in place."""
+    old = target.with_name(f".{target.name}.old")
+    remove_store(old)
+    if target.exists():
+        target.rename(old)
+    folder.rename(target)
+    remove_store(old)
+
+
+def make_parent(target: Path) -> None:
+    """Make the folder that `target` is to stand in. Raises BadInput where that is impossible."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{target} cannot be created ({one_line(error)}); choose a writable place") from error
 
 
 def remove_leftovers(folder: Path) -> None:

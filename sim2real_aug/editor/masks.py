@@ -26,8 +26,8 @@ def blurred(masks: Tensor, deviation: float) -> Tensor:
     reach = max(1, round(3 * deviation))
     weights = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * deviation**2))
     shares = (weights / weights.sum()).tolist()
-    padded = F.pad(masks, (reach, reach, reach, reach), mode="replicate")
-    return _weighted(_weighted(padded, shares, dim=-1), shares, dim=-2)
+    padded = F.pad(masks.float(), (reach, reach, reach, reach), mode="replicate")  # half precision adds up poorly
+    return _weighted(_weighted(padded, shares, dim=-1), shares, dim=-2).to(masks.dtype)
 
 
 def _weighted(images: Tensor, shares: list[float], dim: int) -> Tensor:

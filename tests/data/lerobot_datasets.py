@@ -99,17 +99,17 @@ def described(root: Path, info: dict[str, Any], lines: str | None = None) -> Pat
     return root
 
 
-def version_3(root: Path) -> Path:
+def version_3(root: Path, dtype: str = "video") -> Path:
     """All rows in one file; the first two episodes in one video, the last in another."""
     info = {
         "codebase_version": "v3.0",
         "fps": FPS,
-        "features": features("video"),
+        "features": features(dtype),
         "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
     }
-    write(rows(EPISODE >= 0, images=False), root / "data/chunk-000/file-000.parquet")
-    for file, mine in enumerate((EPISODE < 2, EPISODE == 2)):
+    write(rows(EPISODE >= 0, dtype == "image"), root / "data/chunk-000/file-000.parquet")
+    for file, mine in enumerate((EPISODE < 2, EPISODE == 2) if dtype == "video" else ()):
         film(root / f"videos/{CAMERA}/chunk-000/file-{file:03d}.mp4", LEVELS[mine])
     starts = (0, LENGTHS[0] / FPS, 0)
     episodes = [

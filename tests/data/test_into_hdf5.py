@@ -56,7 +56,7 @@ def test_a_copy_has_the_edits_and_all_else_as_it_was(tmp_path: Path, capsys: pyt
             assert dict(after[name].attrs) == dict(before[name].attrs)
             if isinstance(before[name], h5py.Dataset) and not name.endswith(f"/{CAMERA}"):
                 np.testing.assert_array_equal(after[name], before[name])
-        assert json.loads(after.attrs["augmentation"]) == {"editor": "a test"}
+        assert json.loads(after.attrs["augmentation"]) == {CAMERA: {"editor": "a test"}}
         frames = [after[f"data/{name}/{CAMERA}"] for name in ("demo_0", "demo_2", "demo_10")]
         assert [image[0, 0, 0] for demo in frames for image in demo] == [*range(100, 109)]
         assert {(demo.chunks, demo.compression) for demo in frames} == {((1, 20, 30, 3), "gzip")}
@@ -77,9 +77,14 @@ def test_only_a_copy_of_ours_is_replaced(tmp_path: Path, capsys: pytest.CaptureF
     assert run(words) == 2
     assert "copy.hdf5 exists; choose another path, or --overwrite to replace it" in capsys.readouterr().err
     assert run([*words, "--overwrite"]) == 0
-    words[2] = str(file)
-    assert run([*words, "--overwrite"]) == 2
-    assert "demos.hdf5 exists and is no copy with other frames" in capsys.readouterr().err
+    for place, message in (
+        (file, "demos.hdf5 exists; --overwrite replaces only what `convert --like` wrote"),
+        (tmp_path / "copy", "copy: the copy of an HDF5 file is one; choose a name that ends in .hdf5"),
+        (tmp_path / "demos.hdf5/copy.hdf5", "copy.hdf5 cannot be "),
+    ):
+        words[2] = str(place)
+        assert run([*words, "--overwrite"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -91,3 +96,40 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="was not made of an HDF5 file"):
         store_to_hdf5(store, other, tmp_path / "copy.hdf5")
     assert not list(tmp_path.glob("copy*"))
+
+
+def test_files_that_the_copy_cannot_be_made_of_are_refused(tmp_path: Path) -> None:
+    file = original(tmp_path / "demos.hdf5")
+    store = edited_store(file, tmp_path / "edited.zarr")
+    with h5py.File(tmp_path / "links.hdf5", "w") as links:
+        for name in LENGTHS:
+            links[f"data/{name}"] = h5py.ExternalLink(str(file), f"data/{name}")
+    with pytest.raises(BadInput, match=r"links\.hdf5: a demonstration is a link to .*demos\.hdf5; give that file"):
+        store_to_hdf5(store, tmp_path / "links.hdf5", tmp_path / "copy.hdf5")
+    with h5py.File(file, "a") as opened:
+        del opened[f"data/demo_2/{CAMERA}"]
+    with pytest.raises(BadInput, match="demo_2 has no obs/agentview_image with a row for each of its actions"):
+        store_to_hdf5(store, file, tmp_path / "copy.hdf5")
+    del zarr.open_group(str(store), mode="r+").attrs["augmentation"]
+    with pytest.raises(BadInput, match="has no edits; give the store that `augment` wrote"):
+        store_to_hdf5(store, file, tmp_path / "copy.hdf5")
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_links_and_filters_stay(tmp_path: Path) -> None:
+    file = original(tmp_path / "demos.hdf5")
+    with h5py.File(file, "a") as opened:
+        opened["alias"] = h5py.SoftLink("/data/demo_0/actions")
+        opened["nowhere"] = h5py.SoftLink("/none")
+        frames = opened[f"data/demo_0/{CAMERA}"][:]
+        del opened[f"data/demo_0/{CAMERA}"]
+        opened.create_dataset(f"data/demo_0/{CAMERA}", data=frames, compression="lzf", shuffle=True, fletcher32=True)
+    for shorter in (None, 10):
+        store = edited_store(file, tmp_path / f"edited-{shorter}.zarr", shorter)
+        store_to_hdf5(store, file, tmp_path / f"copy-{shorter}.hdf5")
+        with h5py.File(tmp_path / f"copy-{shorter}.hdf5") as copy:
+            assert copy["alias"][:].tolist() == copy["data/demo_0/actions"][:].tolist()
+            assert isinstance(copy.get("nowhere", getlink=True), h5py.SoftLink)
+            images = copy[f"data/demo_0/{CAMERA}"]
+            assert (images.compression, images.shuffle, images.fletcher32) == ("lzf", True, True)
+            assert images[:, 0, 0, 0].tolist() == [100, 101, 102, 103]

@@ -27,6 +27,7 @@ from .lerobot_datasets import (
     MAKERS,
     SIZE,
     TOTAL,
+    rows,
     version_2,
     version_3,
     write,
@@ -78,12 +79,12 @@ def test_a_copy_has_the_edits_and_all_else_as_it_was(tmp_path: Path, layout: str
     for name in {*before.names} - {"img"}:
         np.testing.assert_array_equal(again.read(name), before.read(name))
     old, new = files_of(root), files_of(tmp_path / "copy")
-    assert json.loads(new.pop("meta/augmentation.json")) == MADE_BY
+    assert json.loads(new.pop("meta/augmentation.json")) == {CAMERA: MADE_BY}
     assert {*new} == {*old}
     with_frames = ".parquet" if "images" in layout else ".mp4"
     changed = {name for name in old if old[name] != new[name] and name != "meta/info.json"}
     assert changed == {name for name in old if name.endswith(with_frames)}
-    assert not list(tmp_path.glob("*.copying"))
+    assert not [*tmp_path.glob("*.copying"), *tmp_path.glob(".copy*")]
 
 
 @pytest.mark.parametrize("make", [version_2, version_3])
@@ -153,25 +154,33 @@ def test_the_command_says_what_does_not_fit(tmp_path: Path, capsys: pytest.Captu
     root = version_2(tmp_path / "pusht")
     store, copy = edited_store(root, tmp_path / "edited.zarr"), tmp_path / "copy"
 
-    def refused(message: str, *words: str, source: Path = store, original: Path = root) -> None:
+    def refused(
+        message: str, *words: str, source: Path = store, original: Path = root, target: Path = copy
+    ) -> None:
         capsys.readouterr()
-        assert run(["convert", str(source), str(copy), "--like", str(original), *words]) == 2
+        assert run(["convert", str(source), str(target), "--like", str(original), *words]) == 2
         said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
-        assert not list(tmp_path.glob("copy.*"))
+        assert not list(tmp_path.glob("copy*.copying"))
 
     refused("--like takes no other option", "--size", "16")
     refused("--like is for an edited store's frames; ", source=root)
-    refused("--like none: give the dataset of LeRobot's or the HDF5 file that ", original=Path("none"))
+    refused("--like none: there is nothing; give the dataset that ", original=Path("none"))
+    refused("give the dataset of LeRobot's or the HDF5 file that ", original=store)
     copy.mkdir()
     refused("copy exists; choose another path, or --overwrite to replace it")
-    refused("copy exists and has no meta/augmentation.json", "--overwrite")
+    refused("copy exists; --overwrite replaces only what `convert --like` wrote", "--overwrite")
     copy.rmdir()
+    copy.symlink_to(root)
+    refused("copy is a link; give the place that it leads to, ")
+    copy.unlink()
     assert run(["convert", str(store), str(copy), "--like", str(root)]) == 0
     assert run(["convert", str(store), str(copy), "--like", str(root), "--overwrite"]) == 0
-    copy = root / "copy"
-    refused("pusht/copy is in the original; choose a place outside")
+    refused("are one in the other; choose a place outside", target=root / "copy")
+    refused("the copy of a LeRobot dataset is a folder", target=tmp_path / "copy.zip")
+    (tmp_path / "file").touch()
+    refused("cannot be ", target=tmp_path / "file/copy")
 
 
 def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -182,12 +191,93 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"was not made of .*pusht: data/action of episode 1 has other numbers"):
         store_to_lerobot(store, root, tmp_path / "copy")
     group["meta/episode_ends"][:2] = [5, 7]
-    with pytest.raises(BadInput, match="has 3 episodes of 12 frames; the store has 3 of 12 frames"):
+    with pytest.raises(BadInput, match="its episode 0 has 5 frames, not 4"):
+        store_to_lerobot(store, root, tmp_path / "copy")
+    del group.attrs["augmentation"]
+    with pytest.raises(BadInput, match="has no edits; give the store that `augment` wrote"):
         store_to_lerobot(store, root, tmp_path / "copy")
     del group.attrs["lerobot"]
-    with pytest.raises(BadInput, match="was not made of a dataset of LeRobot's"):
+    with pytest.raises(BadInput, match="was not made of a dataset of LeRobot's: it has no attribute 'lerobot'"):
         store_to_lerobot(store, root, tmp_path / "copy")
     odd = edited_store(version_2(tmp_path / "films"), tmp_path / "odd.zarr", shorter=15)
-    with pytest.raises(BadInput, match="has frames of 15x22; a video's sides are even: convert with another --size"):
+    with pytest.raises(BadInput, match="frames are 15x22, a video's sides even; convert with another --size"):
         store_to_lerobot(odd, tmp_path / "films", tmp_path / "copy")
     assert not list(tmp_path.glob("copy*"))
+
+
+def test_tables_may_hold_episodes_in_any_order(tmp_path: Path) -> None:
+    root = version_3(tmp_path / "pusht", "image")
+    for file, mine in enumerate((EPISODE != 1, EPISODE == 1)):
+        write(rows(mine, images=True), root / f"data/chunk-000/file-{file:03d}.parquet")
+    store_to_lerobot(edited_store(root, tmp_path / "edited.zarr"), root, tmp_path / "copy")
+    lerobot_to_store(tmp_path / "copy", tmp_path / "again.zarr")
+    np.testing.assert_array_equal(ReplayBuffer.open(tmp_path / "again.zarr").images().mean((1, 2, 3)), EDITED)
+
+
+def test_tables_are_compressed_and_grouped_as_they_were(tmp_path: Path) -> None:
+    root = version_3(tmp_path / "pusht", "image")
+    table = root / "data/chunk-000/file-000.parquet"
+    parquet.write_table(rows(EPISODE >= 0, images=True), table, compression="zstd", row_group_size=5)
+    store_to_lerobot(edited_store(root, tmp_path / "edited.zarr"), root, tmp_path / "copy")
+    said = parquet.ParquetFile(tmp_path / "copy" / table.relative_to(root)).metadata
+    assert [said.row_group(n).num_rows for n in range(said.num_row_groups)] == [5, 5, 2]
+    assert said.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_episodes_may_begin_between_the_frames_of_a_rate(tmp_path: Path) -> None:
+    """Joined videos drift, and meta/ says by how much."""
+    root = version_3(tmp_path / "pusht")
+    store = edited_store(root, tmp_path / "edited.zarr")
+    table = next((root / "meta/episodes").rglob("*.parquet"))
+    later = [row | {f"videos/{CAMERA}/from_timestamp": 0.44} if n == 1 else row for n, row in enumerate(
+        parquet.read_table(table).to_pylist()
+    )]
+    write(pa.Table.from_pylist(later), table)
+    store_to_lerobot(store, root, tmp_path / "copy")
+    lerobot_to_store(tmp_path / "copy", tmp_path / "again.zarr")
+    frames = ReplayBuffer.open(tmp_path / "again.zarr").images()
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), EDITED, atol=3)
+
+
+def test_what_is_behind_links_is_copied_and_what_is_hidden_is_not(tmp_path: Path) -> None:
+    root = version_2(tmp_path / "pusht")
+    (root / ".cache").mkdir()
+    (root / ".cache/old").write_text("frames")
+    (root / "data").rename(tmp_path / "elsewhere")
+    (root / "data").symlink_to(tmp_path / "elsewhere")
+    store = edited_store(root, tmp_path / "edited.zarr")
+    store_to_lerobot(store, root, tmp_path / "copy")
+    assert len(list((tmp_path / "copy/data").rglob("*.parquet"))) == len(LENGTHS)
+    assert not (tmp_path / "copy/.cache").exists()
+    (root / "LICENSE").symlink_to("nowhere")
+    with pytest.raises(BadInput, match="LICENSE is a link to nowhere, which is not there"):
+        store_to_lerobot(store, root, tmp_path / "other")
+
+
+def test_what_an_interrupted_call_left_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = version_2(tmp_path / "pusht", "image")
+    store = edited_store(root, tmp_path / "edited.zarr")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            store_to_lerobot(store, root, tmp_path / "copy")
+    assert (tmp_path / "copy.copying").exists()
+    store_to_lerobot(store, root, tmp_path / "copy")
+    assert {path.name for path in tmp_path.iterdir()} == {"pusht", "edited.zarr", "copy"}
+    (tmp_path / "more.copying").mkdir()
+    with pytest.raises(BadInput, match=r"more\.copying is in the way"):
+        store_to_lerobot(store, root, tmp_path / "more")
+
+
+def test_a_second_camera_goes_into_the_copy_of_the_first(tmp_path: Path) -> None:
+    root = version_2(tmp_path / "pusht", "image")
+    store_to_lerobot(edited_store(root, tmp_path / "edited.zarr"), root, tmp_path / "first")
+    said = tmp_path / "first/meta/augmentation.json"
+    said.write_text(json.dumps({"observation.images.wrist": {"editor": "another"}}))
+    store_to_lerobot(edited_store(root, tmp_path / "again.zarr"), tmp_path / "first", tmp_path / "both")
+    both = json.loads((tmp_path / "both/meta/augmentation.json").read_text())
+    assert both == {"observation.images.wrist": {"editor": "another"}, CAMERA: MADE_BY}
