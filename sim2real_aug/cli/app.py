@@ -100,7 +100,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _report(error)
     if code == 130:
-        _say("interrupted; the same command continues where this one stopped")
+        _say("interrupted; run the same command again to go on")
     return code if isinstance(code, int) else 0
 
 
