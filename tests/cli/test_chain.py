@@ -147,7 +147,7 @@ def test_interrupted_simulation_ends_with_130_and_continues(start, cli, tmp_path
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err
-    assert err.splitlines()[-1].startswith("sim2real-aug: interrupted; the same command continues")
+    assert err.splitlines()[-1].startswith("sim2real-aug: interrupted; run the same command again to go on")
     assert 0 < complete_episodes(ends) < 40
     assert summary(cli(*words, "--json"))["episodes"] == 40
     whole = summary(cli("simulate", "whole.zarr", *words[2:], "--json"))

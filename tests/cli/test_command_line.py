@@ -163,7 +163,7 @@ def test_a_damaged_store_is_bad_input(cli, store, tmp_path):
         (OSError(28, "No space left on device"), 1, "fault: OSError: [Errno 28] No space left on device"),
         (PermissionError(13, "Permission denied", "/x"), 2, "sim2real-aug: error: no permission: /x"),
         (ZeroDivisionError("division by zero"), 1, "fault: ZeroDivisionError: division by zero"),
-        (KeyboardInterrupt(), 130, "sim2real-aug: interrupted; the same command continues"),
+        (KeyboardInterrupt(), 130, "sim2real-aug: interrupted; run the same command again to go on"),
     ],
 )
 def test_exit_codes(monkeypatch, capsys, store, error, code, last_line):
