@@ -72,13 +72,13 @@ def _check_target(target: Path, overwrite: bool, read: Iterable[Path]) -> None:
         raise BadInput(f"{target}: the copy of a LeRobot dataset is a folder; choose a name that does not end in .zip")
     if target.is_symlink():
         raise BadInput(f"{target} is a link; give the place that it leads to, {target.resolve()}")
-    for place in read:
-        if target.resolve().is_relative_to(place.resolve()) or place.resolve().is_relative_to(target.resolve()):
-            raise BadInput(f"{target} and {place} are one in the other; choose a place outside")
     if target.exists() and not overwrite:
         raise BadInput(f"{target} exists; choose another path, or --overwrite to replace it")
     if target.exists() and not (target / MADE_BY).is_file():
         raise BadInput(f"{target} exists; --overwrite replaces only what `convert --like` wrote: choose another path")
+    for place in read:
+        if target.resolve().is_relative_to(place.resolve()) or place.resolve().is_relative_to(target.resolve()):
+            raise BadInput(f"{target} and {place} are one in the other; choose a place outside")
 
 
 def _require_encoder() -> None:
