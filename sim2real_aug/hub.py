@@ -40,6 +40,8 @@ def fetch(name: str | Path, needed: Sequence[str], ignored: Sequence[str] = ()) 
     unknown = f"{name} is neither a folder nor, as ORG/MODEL, a model on the Hugging Face hub"
     if str(name).count("/") != 1 or str(name)[0] in "./~":
         raise BadInput(unknown)
+    if folder.parent.is_dir():
+        raise BadInput(f"there is no folder {name}, though {folder.parent}/ is there")
     options = {"allow_patterns": list(needed), "ignore_patterns": list(ignored)}
     download = partial(snapshot_download, str(name), **options)
     try:

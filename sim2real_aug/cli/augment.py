@@ -36,7 +36,8 @@ def augment(
     """Make a dataset's frames look real. Same length, same actions, same layout.
 
     Example: sim2real-aug augment sim.zarr --editor runs/editor
-    Without a network: sim2real-aug augment sim.zarr --editor composed --photos my-photos
+
+    Without a trained editor: sim2real-aug augment sim.zarr --editor composed --photos my-photos
     """
     source = location(dataset)
     target = out or default_output(source)

@@ -28,6 +28,19 @@ def is_shown(found: Tensor, phrase: str) -> Tensor:
 
 
 @torch.no_grad()
+def require_in_frames(judge: SegmentationJudge, frames: Tensor, phrase: str, place: str) -> None:
+    """Raises BadInput where a judge sees the object in none of some frames (B, 3, S, S) of `place`.
+
+    What it does not see it cannot keep in place.
+    """
+    if not is_shown(judge.segment(frames, phrase), phrase).any():
+        raise BadInput(
+            f"the judge finds no '{phrase}' in any of {len(frames)} frames of {place}: judge and editor that ship know "
+            "Push-T seen from above; another task needs judge=grounded, its region and an editor of its own"
+        )
+
+
+@torch.no_grad()
 def require_object(
     judge: SegmentationJudge,
     photos: Tensor,

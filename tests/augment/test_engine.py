@@ -482,17 +482,30 @@ def test_photo_masks_reach_the_semantic_score(store: Path, editor: Editor, tmp_p
 
 
 def test_photos_that_only_their_masks_make_usable_stay_so_in_a_saved_editor(store: Path, tmp_path: Path) -> None:
-    class Blind(BrightnessJudge):
+    class BlindToBlack(BrightnessJudge):
         def segment(self, images: torch.Tensor, phrase: str) -> torch.Tensor:
-            return torch.zeros_like(images[:, 0], dtype=torch.bool)
+            return (images > 0).flatten(1).any(1)[:, None, None].expand_as(images[:, 0])
 
     photos = PhotoSet(np.zeros((1, SIZE, SIZE, 3), np.uint8), ("a.jpg",), {"a.jpg": np.eye(SIZE, dtype=bool)})
     trained = editor_with_photos()
     trained.photo_set = photos
     trained.save_pretrained(tmp_path / "editor")
-    augment(store, load_editor(tmp_path / "editor"), tmp_path / "out.zarr", judge=Blind())
+    augment(store, load_editor(tmp_path / "editor"), tmp_path / "out.zarr", judge=BlindToBlack())
     record = ReplayBuffer.open(tmp_path / "out.zarr").attrs["augmentation"]
     assert record["photos"] == {"a.jpg": photos.hashes[0]}
+
+
+def test_frames_of_another_task_are_refused(store: Path, editor: Editor, tmp_path: Path) -> None:
+    """What the judge does not see would be painted over, and pass the gate."""
+    masked = PhotoSet(np.zeros((1, SIZE, SIZE, 3), np.uint8), ("a.jpg",), {"a.jpg": np.eye(SIZE, dtype=bool)})
+
+    class Blind(BrightnessJudge):
+        def segment(self, images: torch.Tensor, phrase: str) -> torch.Tensor:
+            return torch.zeros_like(images[:, 0], dtype=torch.bool)
+
+    with pytest.raises(BadInput, match=r"finds no 'block' in any of 16 frames of .*source\.zarr: judge and editor"):
+        augment(store, editor, tmp_path / "out.zarr", photos=masked, judge=Blind())
+    assert [p.name for p in tmp_path.iterdir()] == ["source.zarr"]
 
 
 @pytest.mark.parametrize(
