@@ -608,7 +608,7 @@ def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
 ) -> None:
     """Of the meta device, whose tensors have no values: it is asked only where they are."""
     meta = torch.device("meta")
-    seen: dict[str, set[torch.device]] = {"edit": set(), "photos": set(), "judge": set()}
+    seen: dict[str, set[torch.device]] = {"edit": set(), "photos": set(), "frames": set(), "judge": set()}
 
     def edit(*inputs: Tensor) -> Tensor:
         seen["edit"] |= {each.device for each in inputs}
@@ -616,6 +616,9 @@ def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
 
     def check_photos(judge: Any, photos: Tensor, masks: Tensor, *_: Any) -> None:
         seen["photos"] |= {photos.device, masks.device}
+
+    def check_frames(judge: Any, frames: Tensor, *_: Any) -> None:
+        seen["frames"] |= {frames.device}
 
     def judge_edits(conditions: Any, edits: Tensor, *_: Any) -> Verdict:
         parts = (conditions.source, conditions.photos, conditions.photo_masks, edits)
@@ -627,11 +630,12 @@ def test_editor_and_judge_get_all_their_inputs_on_the_editors_device(
         image_size=SIZE, initial_latents=editor.initial_latents,
     )  # fmt: skip
     monkeypatch.setattr(work, "require_object", check_photos)
+    monkeypatch.setattr(work, "require_in_frames", check_frames)
     monkeypatch.setattr(units, "judge_edits", judge_edits)
     monkeypatch.setattr(units, "autocast", lambda *_: nullcontext())  # torch has none for meta
     settings = AugmentSettings(precision="fp32")
     augment(store, elsewhere, tmp_path / "out.zarr", settings, judge=BrightnessJudge())
-    assert seen == {"edit": {meta}, "photos": {meta}, "judge": {meta}}
+    assert seen == {"edit": {meta}, "photos": {meta}, "frames": {meta}, "judge": {meta}}
 
 
 def test_record_is_json(store: Path, editor: Editor, tmp_path: Path) -> None:
