@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ def edits_of(buffer: ReplayBuffer) -> dict[str, Any]:
         raise BadInput(f"{buffer.path} has no edits; give the store that `augment` wrote")
     buffer.require_edits_of("img")
     return made_by
+
+
+def refuse_but_copies(target: Path, overwrite: bool, is_copy: Callable[[], bool]) -> None:
+    """Raises BadInput for a link, and for whatever stands at `target` but a copy of ours that `overwrite` replaces."""
+    if target.is_symlink():
+        raise BadInput(f"{target} is a link; give the place that it leads to, {target.resolve()}")
+    if target.exists() and not overwrite:
+        raise BadInput(f"{target} exists; choose another path, or --overwrite to replace it")
+    if target.exists() and not is_copy():
+        raise BadInput(f"{target} exists; --overwrite replaces only what `convert --like` wrote: choose another path")
 
 
 def require_episodes(

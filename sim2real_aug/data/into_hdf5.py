@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim2real_aug.data.features import camera_of, edits_of, require_episodes
+from sim2real_aug.data.features import camera_of, edits_of, refuse_but_copies, require_episodes
 from sim2real_aug.data.hdf5 import ACTIONS, BLOCK, carried_arrays, numbers_of, opened_demos, required_arrays
 from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.data.stores import copy_folder, is_hdf5, make_parent
@@ -56,12 +56,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     """Only what `store_to_hdf5` wrote is ever replaced."""
     if not is_hdf5(target):
         raise BadInput(f"{target}: the copy of an HDF5 file is one; choose a name that ends in .hdf5")
-    if target.is_symlink():
-        raise BadInput(f"{target} is a link; give the place that it leads to, {target.resolve()}")
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} exists; choose another path, or --overwrite to replace it")
-    if target.exists() and not _is_copy(target):
-        raise BadInput(f"{target} exists; --overwrite replaces only what `convert --like` wrote: choose another path")
+    refuse_but_copies(target, overwrite, lambda: _is_copy(target))
 
 
 def _is_copy(file: Path) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sim2real_aug.data.features import camera_of, edits_of, require_episodes
+from sim2real_aug.data.features import camera_of, edits_of, refuse_but_copies, require_episodes
 from sim2real_aug.data.lerobot import Episode, Frames, LeRobotFolder, numbers_of, read_table
 from sim2real_aug.data.lerobot_meta import PIXELS, Levels, describe, levels_of, rewrite_table
 from sim2real_aug.data.replay_buffer import ReplayBuffer
@@ -61,7 +61,8 @@ def store_to_lerobot(store: str | Path, original: Path, target: Path, overwrite:
     with progress("write frames", buffer.n_frames, unit="frames") as bar:
         copy = _Copy(source, buffer, folder, bar, levels)
         copy.write_videos(episodes) if source.in_videos else copy.write_tables(episodes)
-    describe(source, folder, levels, (height, width), CODEC if source.in_videos else None)
+    lengths = {episode.number: episode.length for episode in episodes}
+    describe(source.camera, folder, levels, lengths, (height, width), CODEC if source.in_videos else None)
     move_over(folder, target)
     return {"path": str(target), "camera": source.camera, "frames": buffer.n_frames, "episodes": len(episodes)}
 
@@ -70,12 +71,7 @@ def _check_target(target: Path, overwrite: bool, read: Iterable[Path]) -> None:
     """Only what `store_to_lerobot` wrote is ever replaced. read: what `target` may hold nothing of, nor be in."""
     if is_zip(target):
         raise BadInput(f"{target}: the copy of a LeRobot dataset is a folder; choose a name that does not end in .zip")
-    if target.is_symlink():
-        raise BadInput(f"{target} is a link; give the place that it leads to, {target.resolve()}")
-    if target.exists() and not overwrite:
-        raise BadInput(f"{target} exists; choose another path, or --overwrite to replace it")
-    if target.exists() and not (target / MADE_BY).is_file():
-        raise BadInput(f"{target} exists; --overwrite replaces only what `convert --like` wrote: choose another path")
+    refuse_but_copies(target, overwrite, lambda: (target / MADE_BY).is_file())
     for place in read:
         if target.resolve().is_relative_to(place.resolve()) or place.resolve().is_relative_to(target.resolve()):
             raise BadInput(f"{target} and {place} are one in the other; choose a place outside")
@@ -149,13 +145,13 @@ class _Copy:
         """Each table, with the camera's images as PNG; several episodes may share one."""
         in_order = sorted(episodes, key=lambda episode: (str(episode.table), episode.first))
         for file, sharing in groupby(in_order, key=lambda episode: episode.table):
-            table = read_table(file, [self.source.camera, "index"])
+            table = read_table(file)
             cells = table[self.source.camera].to_pylist()
             rows = {number: row for row, number in enumerate(table["index"].to_pylist())}
             for episode in sharing:
                 for number, frame in enumerate(self._frames(episode), start=episode.first):
                     cells[rows[number]]["bytes"] = _png(frame)
-            rewrite_table(file, {self.source.camera: cells}, self._place(file))
+            rewrite_table(table, file, {self.source.camera: cells}, self._place(file))
 
     def _place(self, file: Path) -> Path:
         place = self.folder / file.relative_to(self.source.root)

@@ -10,13 +10,16 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim2real_aug.data.lerobot import LeRobotFolder, read_table
+from sim2real_aug.data.lerobot import read_table
 from sim2real_aug.data.stores import LEROBOT_INFO
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 PIXELS = "yuv420p"  # how videos keep them
 Levels = NDArray[np.int64]
@@ -50,17 +53,21 @@ def statistic(name: str, levels: Levels, frames: int) -> list[Any] | None:
 
 
 def describe(
-    source: LeRobotFolder, folder: Path, levels: Mapping[int, Levels], size: tuple[int, int], codec: str | None
+    camera: str,
+    folder: Path,
+    levels: Mapping[int, Levels],
+    lengths: Mapping[int, int],
+    size: tuple[int, int],
+    codec: str | None,
 ) -> None:
     """Bring meta/ of the copy in `folder` up to date.
 
-    levels: of each episode by its number. size: height, width. codec: of videos, None of images.
+    levels, lengths: of each episode by its number. size: height, width. codec: of videos, None of images.
     """
-    camera, meta = source.camera, folder / "meta"
+    meta = folder / "meta"
     info = json.loads((folder / LEROBOT_INFO).read_text())
     _describe_frames(info["features"][camera], size, codec)
     (folder / LEROBOT_INFO).write_text(json.dumps(info, indent=4))
-    lengths = {episode.number: episode.length for episode in source.episodes()}
     if (whole := meta / "stats.json").is_file():
         statistics = json.loads(whole.read_text())
         _replace(statistics.get(camera, {}), sum(levels.values(), np.zeros((3, 256), np.int64)), sum(lengths.values()))
@@ -101,15 +108,15 @@ def _replace_columns(file: Path, prefix: str, levels: Mapping[int, Levels], leng
             values = [statistic(column.removeprefix(prefix), levels[number], lengths[number]) for number in numbers]
             if None not in values:
                 anew[column] = values
-    rewrite_table(file, anew, file)
+    rewrite_table(table, file, anew, file)
 
 
-def rewrite_table(file: Path, columns: Mapping[str, list[Any]], target: Path) -> None:
-    """Write the table in `file` to `target` with other values in some columns, compressed and grouped as it is."""
+def rewrite_table(table: Table, file: Path, columns: Mapping[str, list[Any]], target: Path) -> None:
+    """Write the table of `file` to `target` with other values in some columns, compressed and grouped as there."""
     import pyarrow
     from pyarrow import parquet
 
-    table, group = read_table(file), parquet.ParquetFile(file).metadata.row_group(0)
+    group = parquet.ParquetFile(file).metadata.row_group(0)
     for name, values in columns.items():
         number = table.column_names.index(name)
         field = table.schema.field(number)
