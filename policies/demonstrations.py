@@ -34,8 +34,10 @@ from sim2real_aug.seeding import numpy_generator
 
 FRAMES_AT_ONCE = 512
 SAMPLED_FRAMES = 512
+FRAMES_COMPARED = 8
 REQUIRED = ("img", "state", "action")
 TRAIN, HELD_OUT = "train", "held out"
+ELSEWHERE = "; keep your own training, on AugmentedDataset or a copy by `convert --like`"
 LANDMARKS = "keypoint"  # points of the block in window units, as the published demonstrations have them
 
 
@@ -186,8 +188,10 @@ def check_store(store: ReplayBuffer, policy: PolicySettings) -> None:
     """Raise BadInput unless the store has what the policy learns from, in the shapes that it expects."""
     for name in REQUIRED:
         if name not in store.names:
-            raise BadInput(f"{store.path} has no data/{name}; a policy learns from {', '.join(REQUIRED)}")
+            raise BadInput(f"{store.path} has no data/{name}; a policy learns from {', '.join(REQUIRED)}{ELSEWHERE}")
     height, width = store.array("img").shape[1:3]
+    if height != width:
+        raise BadInput(f"{store.path}: data/img is {height}x{width} and policies here take square frames{ELSEWHERE}")
     if (height, width) != (policy.image_size, policy.image_size):
         raise BadInput(
             f"{store.path}: data/img is {height}x{width} and the policy takes {policy.image_size}x"
@@ -217,6 +221,9 @@ def check_edits(store: ReplayBuffer, edits: ReplayBuffer) -> None:
             f"{edits.path} ({edits.n_episodes} episodes, frames {edits.array('img').shape}) is not "
             f"an edit of {store.path} ({store.n_episodes} episodes, frames {store.array('img').shape})"
         )
+    looked_at = np.linspace(0, store.n_frames - 1, FRAMES_COMPARED).astype(np.int64)
+    if ATTRIBUTE not in edits.attrs and np.array_equal(store.images_at(looked_at), edits.images_at(looked_at)):
+        raise BadInput(f"{edits.path} shows the frames of {store.path} as they are; give the store that augment wrote")
     if "action" in edits.names and not np.array_equal(store.read("action"), edits.read("action")):
         raise BadInput(f"{edits.path} is not an edit of {store.path}: their actions differ")
 

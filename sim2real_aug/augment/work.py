@@ -30,12 +30,10 @@ from sim2real_aug.editor.composition import (
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.editor.prompts import draw_photos
 from sim2real_aug.errors import BadInput
-from sim2real_aug.judges.photo_check import require_in_frames, require_object
+from sim2real_aug.judges.photo_check import frames_to_look_at, require_in_frames, require_object
 from sim2real_aug.pixels import resized, to_images
 from sim2real_aug.progress import say
 from sim2real_aug.seeding import numpy_generator
-
-FRAMES_LOOKED_AT = 16  # of those to be edited, for the object that must stay in place
 
 Photos = PhotoSet | NDArray[np.uint8] | str | Path
 
@@ -89,9 +87,9 @@ def prepare(
     if settings.image_name == "img" and (judge is not None or composer is not None):
         geometry = find_geometry(buffer, settings.frame_geometry)
     if judge is not None and geometry is None:
-        looked_at = np.linspace(edited.start, edited.stop - 1, FRAMES_LOOKED_AT).astype(np.int64)
-        frames = to_images(buffer.images_at(looked_at, settings.image_name), editor.device)
-        require_in_frames(judge, resized(frames, editor.image_size), settings.region, str(dataset))
+        looked_at = buffer.images_at(frames_to_look_at(np.arange(edited.start, edited.stop)), settings.image_name)
+        frames = resized(to_images(looked_at, editor.device), editor.image_size)
+        require_in_frames(judge, frames, (settings.region,), dataset)
     record = describe(buffer, editor, prompts, judge, settings)
     scorer = None if judge is None else JudgedScores(judge, (settings.region,), settings.lambda_outside)
     names = prompts.names

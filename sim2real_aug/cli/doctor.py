@@ -27,12 +27,14 @@ OPTIONAL_MODULES = {
     "teleop": "pygame",
     "judges": "dreamsim",
     "codecs": "imagecodecs",
+    "heic": "pillow_heif",
     "lerobot": "av",
     "hdf5": "h5py",
     "ray": "ray",
     "tracking": "wandb",
     "test": "pytest",
 }
+LONG = 24 * 7  # hours of a training, more than which is none
 REACHED = 0.5  # of a matrix product's speed, by a network: what benchmarks/full_size.py asks of it
 
 
@@ -44,7 +46,7 @@ def show(summary: Summary) -> None:
     for check in summary["checks"]:
         if check["ok"] is False:
             typer.echo(f"{check['name']}: {check['remedy']}")
-    typer.echo("all is well" if summary["ok"] else "something is missing: see above")
+    typer.echo("all is well" if summary["ok"] else "not all is well: see above")
 
 
 @command("doctor", config="train_editor", show=show)
@@ -52,7 +54,8 @@ def doctor(call: Call) -> Summary:
     """Check the installation.
 
     Versions, device, threads, shipped weights, optional extras. With KEY=VALUE as for train-editor also what that
-    training will need, an estimate, and whether it fits here. Exit code 1 if something is missing.
+    training will need, an estimate, and whether it fits here. Exit code 1 if something is missing, or if the training
+    does not fit or would take over a week.
 
     Example: sim2real-aug doctor editor=sd15 judge=grounded d3po=paper
     """
@@ -197,7 +200,8 @@ def _time(config: DictConfig, needs: Plan, device: torch.device) -> Summary:
         f"{hours:.2g} h for {rounds} rounds of {needs.passes:,} passes of the UNet, each "
         f"{needs.operations / 1e12:.2g} TFLOP, at {rate / 1e12:.2g} TFLOP/s, half of a matrix product's here; "
         "without judges and held-out edits",
-        None,
+        None if hours < LONG else False,
+        f"over {LONG} hours: train where a GPU is, or fewer d3po.rounds or d3po.conditions_per_round",
     )
 
 

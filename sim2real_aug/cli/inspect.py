@@ -1,4 +1,4 @@
-"""`sim2real-aug inspect PATH`: what a store, a run folder or an editor's checkpoint holds."""
+"""`sim2real-aug inspect PATH`: what a store, a run folder, an editor's checkpoint or a folder of photos holds."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ def show(summary: Summary) -> None:
 @command("inspect", show=show)
 def inspect(
     call: Call,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A store (folder, zip, URL), run, checkpoint.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A store (folder, zip, URL), run, checkpoint, photos.")],
 ) -> Summary:
-    """Say what a store, a run or a checkpoint holds.
+    """Say what a store, a run, a checkpoint or a folder of photos holds.
 
-    A damaged store is an error.
+    A damaged store is an error, and so is what `--photos` would refuse.
 
     Example: sim2real-aug inspect sim.zarr
     """
+    from sim2real_aug.data.photos import is_photo
+    from sim2real_aug.data.stores import is_store
+
     place = location(path)
     if isinstance(place, Path):
         if not place.exists():
@@ -43,6 +46,8 @@ def inspect(
             return _checkpoint(place)
         if (place / "config.yaml").is_file():
             return _run(place)
+        if not is_store(place) and place.is_dir() and any(map(is_photo, place.iterdir())):
+            return _photos(place)
     return _store(place)
 
 
@@ -64,6 +69,19 @@ def _store(place: str | Path) -> Summary:
         "longest_episode": max(lengths, default=0),
         "arrays": arrays,
         "attributes": dict(buffer.attrs),
+    }
+
+
+def _photos(place: Path) -> Summary:
+    from sim2real_aug.data.photos import load_photos
+
+    photos = load_photos(place)
+    return {
+        "kind": "photos",
+        "path": str(place),
+        "photos": len(photos),
+        "with_a_mask": len(photos.masks or {}),
+        "corners": "photos.yaml" if (place / "photos.yaml").is_file() else "none",
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +24,8 @@ from sim2real_aug.editor.composition import Composer, composer_for, load_prompts
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
-from sim2real_aug.judges.photo_check import require_object
+from sim2real_aug.judges.photo_check import frames_to_look_at, require_in_frames, require_object
+from sim2real_aug.pixels import to_images
 from sim2real_aug.progress import say
 
 
@@ -63,6 +65,15 @@ def checked_composer(editor: Any, photos: PhotoSet, judge: Judge, regions: Seque
     if is_main():
         say_what_is_hidden(composer)
     return composer
+
+
+def require_object_in(
+    images: TrainingImages, judge: Judge, regions: Sequence[str], device: torch.device, place: str | Path
+) -> None:
+    """`require_in_frames` of the training frames, where nothing but the judge says what they show."""
+    if images.geometry is None:
+        frames = to_images(images.read(frames_to_look_at(images.train)), device)
+        require_in_frames(judge, frames, regions, place)
 
 
 def training_images(

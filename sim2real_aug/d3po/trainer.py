@@ -29,6 +29,7 @@ from sim2real_aug.d3po.held_out import draw_grid, edit_held_out, held_out_metric
 from sim2real_aug.d3po.inputs import (
     checked_composer,
     open_photos,
+    require_object_in,
     simulated_dataset,
     training_images,
     with_inputs,
@@ -103,7 +104,10 @@ def train_editor(
         seed=settings.seed, redraw=config.frame_geometry,
         composer=checked_composer(editor, photo_set, judge, settings.regions),
     )  # fmt: skip
-    images = None if store is None else read(store)
+    images = None
+    if store is not None:
+        images = read(store)
+        require_object_in(images, judge, settings.regions, device, store.path)
     hashes = {
         "editor_hash": weights_hash(editor.components),
         "judge_hash": judge_hash(judge),

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Dataset
 
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.errors import BadInput
+from sim2real_aug.progress import say
 from sim2real_aug.seeding import derive_seed
 
 SEED_RANGE = 2.0**63  # derive_seed gives 63 bits
@@ -76,6 +77,8 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         self.frame_index, self.float_max = frame_index, float_max
         self._buffer = ReplayBuffer.open(edited_store)
         self._buffer.require_edits_of(image_name)
+        if ATTRIBUTE not in self._buffer.attrs:
+            say(f"{edited_store} was not written by augment: all its frames are taken for edits")
         self._frame_shape = tuple(self._buffer.array(image_name).shape[1:])
         self._ok: NDArray[np.bool_] = np.ones(self._buffer.n_frames, dtype=np.bool_)
         if "edit_ok" in self._buffer.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,27 @@ FLOAT32 = ("state", "action")  # what policies read; other floats stay as they a
 
 
 def one_camera(place: Path, cameras: Sequence[str], asked: str | None) -> str:
-    """The camera that was asked for, or the only one. Raises BadInput for another, and where none or several are."""
+    """The camera that was asked for, by its whole name or the last part of it, or the only one.
+
+    Raises BadInput for another, and where none or several are.
+    """
     if not cameras:
         raise BadInput(f"{place} holds no images, (T, H, W, 3) uint8 with one for each action: a store needs frames")
-    if asked is not None and asked not in cameras:
-        raise unknown_name("camera", asked, cameras)
-    if asked is None and len(cameras) > 1:
+    if asked is not None:
+        meant = [name for name in cameras if asked == name] or [name for name in cameras if asked == _last_part(name)]
+        if len(meant) != 1:
+            raise unknown_name("camera", asked, cameras)
+        return meant[0]
+    if len(cameras) > 1:
         raise BadInput(
             f"{place} has {len(cameras)} cameras, {', '.join(cameras)}: say with --camera which one a store is made of"
         )
-    return asked or cameras[0]
+    return cameras[0]
+
+
+def _last_part(feature: str) -> str:
+    """Of LeRobot's `observation.images.top` and of HDF5's `obs/top`: top."""
+    return re.split(r"[./]", feature)[-1]
 
 
 def check_names(place: Path, names: Mapping[str, str]) -> None:
@@ -59,6 +71,21 @@ def edits_of(buffer: ReplayBuffer) -> dict[str, Any]:
         raise BadInput(f"{buffer.path} has no edits; give the store that `augment` wrote")
     buffer.require_edits_of("img")
     return made_by
+
+
+def n_edits(buffer: ReplayBuffer) -> int:
+    """How many of its frames are edits; the others are as they were."""
+    return int(buffer.read("edit_ok").sum()) if "edit_ok" in buffer.names else buffer.n_frames
+
+
+def summary_of_copy(buffer: ReplayBuffer, target: Path, camera: str) -> dict[str, Any]:
+    return {
+        "path": str(target),
+        "camera": camera,
+        "frames": buffer.n_frames,
+        "edits": n_edits(buffer),
+        "episodes": buffer.n_episodes,
+    }
 
 
 def refuse_but_copies(target: Path, overwrite: bool, is_copy: Callable[[], bool]) -> None:

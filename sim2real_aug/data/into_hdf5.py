@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim2real_aug.data.features import camera_of, edits_of, refuse_but_copies, require_episodes
+from sim2real_aug.data.features import (
+    camera_of,
+    edits_of,
+    refuse_but_copies,
+    require_episodes,
+    summary_of_copy,
+)
 from sim2real_aug.data.hdf5 import ACTIONS, BLOCK, carried_arrays, numbers_of, opened_demos, required_arrays
 from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.data.stores import copy_folder, is_hdf5, make_parent
@@ -49,7 +55,7 @@ def store_to_hdf5(store: str | Path, original: Path, target: Path, overwrite: bo
         unfinished.unlink(missing_ok=True)
     if has_next:
         say(f"next_{camera} is as it was: a store has the frames of {camera}")
-    return {"path": str(target), "camera": camera, "frames": buffer.n_frames, "episodes": buffer.n_episodes}
+    return summary_of_copy(buffer, target, camera)
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

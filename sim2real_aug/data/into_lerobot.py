@@ -20,7 +20,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sim2real_aug.data.features import camera_of, edits_of, refuse_but_copies, require_episodes
+from sim2real_aug.data.features import (
+    camera_of,
+    edits_of,
+    refuse_but_copies,
+    require_episodes,
+    summary_of_copy,
+)
 from sim2real_aug.data.lerobot import Episode, Frames, LeRobotFolder, numbers_of, read_table
 from sim2real_aug.data.lerobot_meta import PIXELS, Levels, describe, levels_of, rewrite_table
 from sim2real_aug.data.replay_buffer import ReplayBuffer
@@ -64,7 +70,7 @@ def store_to_lerobot(store: str | Path, original: Path, target: Path, overwrite:
     lengths = {episode.number: episode.length for episode in episodes}
     describe(source.camera, folder, levels, lengths, (height, width), CODEC if source.in_videos else None)
     move_over(folder, target)
-    return {"path": str(target), "camera": source.camera, "frames": buffer.n_frames, "episodes": len(episodes)}
+    return summary_of_copy(buffer, target, source.camera)
 
 
 def _check_target(target: Path, overwrite: bool, read: Iterable[Path]) -> None:

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sim2real_aug.data.stores import one_line
-from sim2real_aug.errors import BadInput, unknown_name
+from sim2real_aug.errors import BadInput, MissingExtra, unknown_name
 from sim2real_aug.progress import say
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+OF_PHONES = (".heic", ".heif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", *OF_PHONES)
 MASK_SUFFIX = ".mask.png"
 NAMES = "names.json"
 SIXTEEN_TO_EIGHT_BIT = 257.0  # 65535 / 255
@@ -170,14 +171,24 @@ def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> Photo
 def read_photo(file: Path) -> NDArray[np.uint8]:
     """One photo as (h, w, 3) uint8 RGB, upright (EXIF), whatever its mode; alpha is laid on white.
 
-    Raises BadInput for a file that is no whole image.
+    Raises BadInput for a file that is no whole image, MissingExtra for a phone's HEIC without the extra [heic].
     """
+    if file.suffix.lower() in OF_PHONES:
+        _register_heif(file)
     try:
         with Image.open(file) as opened:
             opened.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(opened)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadInput(f"photo {file} cannot be read ({one_line(error)}); replace or remove it") from error
+
+
+def _register_heif(file: Path) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise MissingExtra(f"photo {file} (a phone's HEIC; a JPEG needs none)", "heic") from error
+    register_heif_opener()
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -6,8 +6,11 @@ Legend: P photos (P, 3, S, S) float32 in [0, 1]; masks bool.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sim2real_aug.data.photos import MASK_SUFFIX
@@ -20,6 +23,7 @@ from sim2real_aug.progress import say
 # frames, 0.001 to 0.013 where there is no block. A goal marker of the block's shape passes for one.
 LEAST_SHARE = 0.01
 BATCH, NAMED = 16, 5
+FRAMES_LOOKED_AT = 16
 
 
 def is_shown(found: Tensor, phrase: str) -> Tensor:
@@ -27,15 +31,21 @@ def is_shown(found: Tensor, phrase: str) -> Tensor:
     return found.flatten(1).float().mean(1) >= LEAST_SHARE if is_block(phrase) else found.flatten(1).any(1)
 
 
+def frames_to_look_at(frames: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A few of the frame indices `frames` (N,), from the first to the last: what `require_in_frames` is to see."""
+    return frames[np.linspace(0, len(frames) - 1, min(FRAMES_LOOKED_AT, len(frames))).astype(np.int64)]
+
+
 @torch.no_grad()
-def require_in_frames(judge: SegmentationJudge, frames: Tensor, phrase: str, place: str) -> None:
+def require_in_frames(judge: SegmentationJudge, frames: Tensor, phrases: Sequence[str], place: str | Path) -> None:
     """Raises BadInput where a judge sees the object in none of some frames (B, 3, S, S) of `place`.
 
     What it does not see it cannot keep in place.
     """
-    if not is_shown(judge.segment(frames, phrase), phrase).any():
+    thing = _thing(phrases)
+    if not is_shown(judge.segment(frames, thing), thing).any():
         raise BadInput(
-            f"the judge finds no '{phrase}' in any of {len(frames)} frames of {place}: judge and editor that ship know "
+            f"the judge finds no '{thing}' in any of {len(frames)} frames of {place}: judge and editor that ship know "
             "Push-T seen from above; another task needs judge=grounded, its region and an editor of its own"
         )
 
@@ -55,10 +65,9 @@ def require_object(
     """
     for phrase in phrases:
         judge.segment(photos[:1], phrase)
-    outlined = object_phrase(phrases)
-    thing = phrases[0] if outlined is None else outlined
+    thing = _thing(phrases)
     shown = is_shown(torch.cat([judge.segment(batch, thing) for batch in photos.split(BATCH)]), thing)
-    if outlined is not None:
+    if object_phrase(phrases) is not None:
         shown |= photo_masks.flatten(1).any(1)
     lacking = [name for name, seen in zip(names, shown.tolist(), strict=True) if not seen]
     if not lacking:
@@ -71,3 +80,8 @@ def require_object(
     if len(lacking) == len(names):
         raise BadInput(f"the judge finds no '{thing}' in any of the photos: {named}; {remedy}")
     say(f"the judge finds no '{thing}' in {len(lacking)} of {len(names)} photos: {named}; {remedy}")
+
+
+def _thing(phrases: Sequence[str]) -> str:
+    """What must be there: the object, else what is named first."""
+    return object_phrase(phrases) or phrases[0]

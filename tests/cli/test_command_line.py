@@ -125,6 +125,12 @@ def test_inspect_a_store(cli, store):
     assert document["arrays"]["img"]["shape"] == [5, 96, 96, 3]
 
 
+def test_inspect_photos(cli, shared_data):
+    document = json.loads(cli("inspect", shared_data / "real-photos/kuka-policy-camera", "--json").stdout)
+    shown = {"kind": "photos", "photos": 8, "with_a_mask": 0, "corners": "none"}
+    assert document | shown == document
+
+
 def test_a_reader_that_leaves_early_is_no_fault(start, store):
     process = start("inspect", store)
     process.stdout.close()
@@ -215,6 +221,9 @@ def test_doctor_says_what_a_training_needs_and_the_batch_that_fits(capsys, monke
     assert checks["editor"]["found"].startswith("unet 10.5 M, vae 0.8 M,")
     assert checks["memory, estimated"]["ok"] is True
     assert checks["disk, estimated"]["ok"] is True
+    assert checks["time, estimated"]["ok"] is None
+    code, checks = checks_of(capsys, "device=cpu", "d3po.rounds=10000000")
+    assert (code, checks["time, estimated"]["ok"]) == (1, False)
     for free, remedy in ((0.3e9, "d3po.batch_size=6 would fit"), (0.1e9, "a smaller editor.image_size")):
         monkeypatch.setattr(devices, "free_memory", lambda device, free=free: free)
         code, checks = checks_of(capsys, "device=cpu", "d3po.batch_size=24")

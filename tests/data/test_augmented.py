@@ -55,6 +55,14 @@ def edited_items(dataset: AugmentedDataset) -> list[int]:
     return [i for i in range(len(dataset)) if dataset[i]["img"].any()]
 
 
+def test_a_store_that_augment_did_not_write_is_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    AugmentedDataset(Frames(), store)
+    assert f"{store} was not written by augment: all its frames are taken for edits" in capsys.readouterr().err
+    zarr.open_group(str(store), mode="r+").attrs["augmentation"] = {}
+    AugmentedDataset(Frames(), store)
+    assert not capsys.readouterr().err
+
+
 def test_probability_one_gives_the_edited_frames(store: Path) -> None:
     dataset = AugmentedDataset(Frames(), store, probability=1.0)
     frames = ReplayBuffer.open(store).images()

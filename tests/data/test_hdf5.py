@@ -54,7 +54,7 @@ def test_one_camera_of_two_is_chosen_and_shrunk(tmp_path: Path) -> None:
             opened[f"data/{name}/obs/wrist"] = np.full((length, 40, 40, 3), 7, np.uint8)
     with pytest.raises(BadInput, match="has 2 cameras, obs/agentview_image, obs/wrist: say with --camera"):
         hdf5_to_store(tmp_path / "demos.hdf5", tmp_path / "out.zarr")
-    hdf5_to_store(tmp_path / "demos.hdf5", tmp_path / "out.zarr", "obs/wrist", shorter=10)
+    hdf5_to_store(tmp_path / "demos.hdf5", tmp_path / "out.zarr", "wrist", shorter=10)
     store = ReplayBuffer.open(tmp_path / "out.zarr")
     assert (store.array("img").shape, "agentview_image" in store.names) == ((9, 10, 10, 3), False)
 

@@ -27,6 +27,7 @@ def edited_store(file: Path, place: Path, shorter: int | None = None) -> Path:
     light = 100 + np.arange(shape[0], dtype=np.uint8)
     group["data/img"][:] = np.broadcast_to(light[:, None, None, None], shape)
     group.attrs["augmentation"] = {"editor": "a test"}
+    group.create_array("data/edit_ok", data=light != 100)
     return place
 
 
@@ -48,7 +49,9 @@ def original(place: Path) -> Path:
 def test_a_copy_has_the_edits_and_all_else_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = original(tmp_path / "demos.hdf5")
     summary = store_to_hdf5(edited_store(file, tmp_path / "edited.zarr"), file, tmp_path / "copy.hdf5")
-    assert (summary["frames"], summary["episodes"], summary["camera"]) == (9, 3, CAMERA)
+    assert summary == {
+        "path": str(tmp_path / "copy.hdf5"), "camera": CAMERA, "frames": 9, "edits": 8, "episodes": 3
+    }  # fmt: skip
     with h5py.File(file) as before, h5py.File(tmp_path / "copy.hdf5") as after:
         names: list[str] = []
         before.visit(names.append)

@@ -72,7 +72,7 @@ def test_a_copy_has_the_edits_and_all_else_as_it_was(tmp_path: Path, layout: str
     (root / "README.md").write_text("mine")
     store = edited_store(root, tmp_path / "edited.zarr")
     summary = store_to_lerobot(store, root, tmp_path / "copy")
-    assert (summary["camera"], summary["frames"], summary["episodes"]) == (CAMERA, TOTAL, 3)
+    assert (summary["camera"], summary["frames"], summary["edits"], summary["episodes"]) == (CAMERA, TOTAL, TOTAL, 3)
     lerobot_to_store(tmp_path / "copy", tmp_path / "again.zarr")
     before, again = ReplayBuffer.open(store), ReplayBuffer.open(tmp_path / "again.zarr")
     np.testing.assert_allclose(again.images().mean((1, 2, 3)), EDITED, atol=0 if "images" in layout else 3)

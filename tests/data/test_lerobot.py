@@ -131,7 +131,7 @@ def test_a_missing_extra_is_no_damage(tmp_path: Path, layout: str, monkeypatch: 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     root = version_3(tmp_path / "pusht")
     info = json.loads((root / "meta/info.json").read_text())
-    refused(tmp_path, root, "unknown camera 'front'. .*observation.images.front", "front")
+    refused(tmp_path, root, "unknown camera 'side'. .*observation.images.front", "side")
     described(root, {**info, "codebase_version": "v1.6"})
     refused(tmp_path, root, "version v1.6; read are v2.0, v2.1, v3.0")
     wrist = {**info["features"], "observation.images.wrist": info["features"][CAMERA]}

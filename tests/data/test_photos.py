@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from sim2real_aug.data import PhotoSet, load_photos
 from sim2real_aug.data.photos import read_photos, write_photos
-from sim2real_aug.errors import BadInput
+from sim2real_aug.errors import BadInput, MissingExtra
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -26,6 +27,12 @@ def quarters(size: int = 40) -> np.ndarray:
         WHITE,
     )
     return image
+
+
+def save_quarters(file: Path, exif: Image.Exif) -> None:
+    if file.suffix == ".heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    Image.fromarray(quarters()).save(file, exif=exif.tobytes(), quality=-1, chroma=444, matrix_coefficients=0)
 
 
 def corner_colours(image: np.ndarray) -> list[tuple[int, ...]]:
@@ -80,11 +87,19 @@ def test_half_transparent(tmp_path: Path) -> None:
     assert abs(int(only(tmp_path)[0, 0, 0]) - 127) <= 1  # 255 * (1 - 128 / 255)
 
 
-def test_exif_orientation(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".heic"])
+def test_exif_orientation(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[274] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    Image.fromarray(quarters()).save(tmp_path / "a.png", exif=exif)
+    save_quarters(tmp_path / f"a{suffix}", exif)
     assert corner_colours(only(tmp_path)) == [BLUE, RED, WHITE, GREEN]
+
+
+def test_a_phones_heic_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "IMG_1.heic").write_bytes(b"ftypheic")
+    with pytest.raises(MissingExtra, match=r"photo .*IMG_1\.heic .*pip install 'sim2real-aug\[heic\]'"):
+        load_photos(tmp_path)
 
 
 def test_central_square(tmp_path: Path) -> None:

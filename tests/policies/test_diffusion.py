@@ -224,7 +224,7 @@ def test_paths_that_hold_no_policy_are_refused_in_one_line(tmp_path: Path) -> No
         load_policy(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    with pytest.raises(BadInput, match="no finished policy"):
+    with pytest.raises(BadInput, match="holds no policy: give a run of train-policy"):
         load_policy(tmp_path)
     make_policy().save_pretrained(tmp_path / "policy")
     weights = tmp_path / "policy" / "model.safetensors"

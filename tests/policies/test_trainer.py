@@ -18,6 +18,7 @@ from sim2real_aug.config import compose
 from sim2real_aug.config import settings as read_settings
 from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.writer import ReplayBufferWriter
 from sim2real_aug.errors import BadInput, Fault
 from sim2real_aug.policies import trainer
 from sim2real_aug.policies.demonstrations import HELD_OUT, TRAIN, BatchOrder, load_demonstrations, open_stores
@@ -352,9 +353,20 @@ def test_an_edit_of_another_store_is_refused(
         train_policy(tiny_config(), store, write_store("a longer name.zarr"), out=tmp_path / "run")
     with pytest.raises(BadInput, match=r"2 episodes.* is not an edit of .*3 episodes"):
         train_policy(tiny_config(), store, write_store("b.zarr", (20, 31)), out=tmp_path / "run")
+    with pytest.raises(BadInput, match=r"shows the frames of .*sim\.zarr as they are; give the store that"):
+        train_policy(tiny_config(), store, store, out=tmp_path / "run")
     zarr.open(str(store), mode="r+").attrs["augmentation"] = {"image_name": "wrist"}
     with pytest.raises(BadInput, match=r"edits of data/wrist, and data/img as it was"):
         train_policy(tiny_config(), store, store, out=tmp_path / "run")
+
+
+def test_frames_that_no_policy_here_takes_stay_with_their_own_training(tiny_config: Compose, tmp_path: Path) -> None:
+    arrays = {"img": np.zeros((20, 24, 32, 3), np.uint8), "state": np.zeros((20, 2)), "action": np.zeros((20, 2))}
+    for lacking, message in (("state", "has no data/state"), (None, "is 24x32 and policies here take square frames")):
+        with ReplayBufferWriter.create(tmp_path / "wide.zarr", overwrite=True) as writer:
+            writer.append_episode({name: array for name, array in arrays.items() if name != lacking})
+        with pytest.raises(BadInput, match=f"{message}.*; keep your own training, on AugmentedDataset or a copy by"):
+            train_policy(tiny_config(), tmp_path / "wide.zarr", out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["compact", "resnet18"])
