@@ -22,7 +22,7 @@ def augment(
         ),
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Visual prompts; none: the editor's own.")
+        Path | None, typer.Option(metavar="DIR", help="Photos of the real scene; none: the editor's own.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="OUT.zarr", help="The store to write; none: DATASET-edited.zarr.")

@@ -15,7 +15,7 @@ def distill(
     call: Call,
     dataset: Annotated[str, typer.Argument(metavar="DATASET.zarr", help="Episodes whose frames are edited.")],
     photos: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Visual prompts; none: the editor's own.")
+        Path | None, typer.Option(metavar="DIR", help="Photos of the real scene; none: the editor's own.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="RUN", help="The run folder.")] = Path("runs/distilled"),
     seed: Annotated[int | None, typer.Option(help="Seed of every draw.")] = None,

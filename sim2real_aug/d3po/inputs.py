@@ -18,14 +18,14 @@ from sim2real_aug.config import make
 from sim2real_aug.d3po.processes import is_main, require_work
 from sim2real_aug.d3po.rollouts import TrainingImages, split_frames
 from sim2real_aug.data.geometry import find_geometry
-from sim2real_aug.data.photos import PhotoSet, to_square
-from sim2real_aug.data.replay_buffer import ReplayBuffer, frame_ratio
+from sim2real_aug.data.photos import PhotoSet
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.editor.composition import Composer, composer_for, load_prompts, say_what_is_hidden
 from sim2real_aug.editor.editor import photo_tensors
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import Judge
 from sim2real_aug.judges.photo_check import frames_to_look_at, require_in_frames, require_object
-from sim2real_aug.pixels import to_images
+from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.progress import say
 
 
@@ -105,11 +105,12 @@ def training_images(
 
 
 def _reader(buffer: ReplayBuffer, size: int) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
-    fits, ratio = buffer.array("img").shape[1:3] == (size, size), frame_ratio(buffer, "img")
+    """Frames squeezed to size x size, as `augment` squeezes them."""
+    fits = buffer.array("img").shape[1:3] == (size, size)
 
     def read(frames: NDArray[np.int64]) -> NDArray[np.uint8]:
         raw = buffer.images_at(frames)
-        return raw if fits else np.stack([to_square(image, size, ratio=ratio) for image in raw])
+        return raw if fits else to_frames(resized(to_images(raw), size))
 
     return read
 

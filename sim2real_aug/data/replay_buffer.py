@@ -233,12 +233,6 @@ class ReplayBuffer:
             )
 
 
-def frame_ratio(buffer: ReplayBuffer, image_name: str) -> float:
-    """Width / height of the frames of an array. Raises BadInput for a store without it."""
-    height, width = buffer.array(image_name).shape[1:3]
-    return float(width / height)
-
-
 def to_uint8(frames: NDArray[Any], place: str) -> NDArray[np.uint8]:
     """Frames in the stored dtype (uint8, or float in 0..255) as uint8; `place` is for the error message."""
     if frames.dtype == np.uint8:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
+from sim2real_aug.augment.gate import region_iou
 from sim2real_aug.data.regions import REGIONS, relative_depth
 from sim2real_aug.editor.composition import label_regions, take_apart
 from sim2real_aug.editor.editor import Editor
@@ -113,9 +114,7 @@ def mean_psnr(images: Tensor, target: Tensor) -> float:
 
 
 def mean_iou(masks: Tensor, target: Tensor) -> float:
-    """Mean over the images of intersection over union."""
-    together = (masks & target).sum((1, 2)) / (masks | target).sum((1, 2)).clamp(min=1)
-    return round(together.float().mean().item(), 4)
+    return round(region_iou(masks, target).mean().item(), 4)
 
 
 def retrieval(judge: CompactJudge, images: Tensor, prompts: Tensor) -> float:
