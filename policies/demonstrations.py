@@ -48,7 +48,7 @@ class Demonstrations:
     frames: (n, H, W, 3) uint8. edited: the same, or None. states: (n, S) float32. actions: (n, A) float32.
     landmarks: (n, L) float32 of `data/keypoint`, or None where the store has none. windows: (W, P) row numbers of the
     arrays above.
-    Where the quality gate failed and is asked, `edited` holds the original frame.
+    passed: (n,) bool, whether an edit may be shown; where the quality gate refused it, `edited` holds the original.
     """
 
     frames: NDArray[np.uint8]
@@ -58,6 +58,7 @@ class Demonstrations:
     landmarks: NDArray[np.float32] | None
     windows: NDArray[np.int64]
     n_obs_steps: int
+    passed: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -66,13 +67,14 @@ class Demonstrations:
         """The observation and the actions (B, P, A) of windows `items` (B,).
 
         use_edited: (B,), which items show edited frames. The frames of one item are all edited or all
-        original, as a robot sees one world at a time.
+        original, as a robot sees one world at a time: original where the gate refused one of them.
         """
         rows = self.windows[items]
         seen = rows[:, : self.n_obs_steps]
         frames = self.frames[seen]
-        if self.edited is not None and use_edited.any():
-            frames[use_edited] = self.edited[seen[use_edited]]
+        if self.edited is not None:
+            shown = use_edited & self.passed[seen].all(1)
+            frames[shown] = self.edited[seen[shown]]
         observation = Observation(torch.from_numpy(frames), torch.from_numpy(self.states[seen]))
         return observation, torch.from_numpy(self.actions[rows])
 
@@ -242,19 +244,19 @@ def _load(
         ends, policy.horizon, pad_before=policy.n_obs_steps - 1, pad_after=policy.n_action_steps - 1
     )
     frames = _frames(store, parts, bar)
-    edited = None
+    edited, passed = None, np.ones(len(frames), np.bool_)
     if edits is not None:
         edited = _frames(edits, parts, bar)
         if use_gate and "edit_ok" in edits.names:
-            failed = ~_rows(edits, "edit_ok", parts).astype(bool).reshape(-1)
-            edited[failed] = frames[failed]
+            passed = _rows(edits, "edit_ok", parts).astype(bool).reshape(-1)
+            edited[~passed] = frames[~passed]
     states = _rows(store, "state", parts).astype(np.float32)[:, : policy.state_dim]
     actions = _rows(store, "action", parts).astype(np.float32)
     landmarks = None
     if LANDMARKS in store.names:
         points = _rows(store, LANDMARKS, parts).astype(np.float32)
         landmarks = points.reshape(len(points), math.prod(points.shape[1:]))
-    return Demonstrations(frames, edited, states, actions, landmarks, sampler.indices, policy.n_obs_steps)
+    return Demonstrations(frames, edited, states, actions, landmarks, sampler.indices, policy.n_obs_steps, passed)
 
 
 def _frames(store: ReplayBuffer, parts: list[slice], bar: Progress) -> NDArray[np.uint8]:

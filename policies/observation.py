@@ -46,13 +46,12 @@ def crop(frames: Tensor, size: int, generator: Generator | None = None) -> tuple
     return windows, torch.stack([lefts, tops], dim=1)
 
 
-def in_frame(keypoints: Tensor, corners: Tensor, size: int, frame_size: int) -> Tensor:
-    """Positions (B, K, 2) in windows of `size` pixels, [-1, 1], as positions in the whole frame, [-1, 1].
+def in_frame(pixels: Tensor, corners: Tensor, frame_size: int) -> Tensor:
+    """Positions (B, K, 2) in pixels of windows as positions in the whole frame, -1 its first and 1 its last pixel.
 
-    A window's pixel j is the frame's pixel corner + j; -1 and 1 are the first and the last pixel of either.
+    A window's pixel j is the frame's pixel corner + j.
     """
-    pixels = (keypoints + 1) * (size - 1) / 2 + corners[:, None]
-    return 2 * pixels / (frame_size - 1) - 1
+    return 2 * (pixels + corners[:, None]) / (frame_size - 1) - 1
 
 
 class FrameEncoder(nn.Module):
@@ -74,5 +73,5 @@ class FrameEncoder(nn.Module):
         batch, steps, size = frames.shape[:3]
         windows, corners = crop(frames.flatten(0, 1), self.crop_size, generator)
         keypoints = self.encoder(self.normalizer.normalize(windows).permute(0, 3, 1, 2))
-        placed = in_frame(keypoints, corners, self.crop_size, size)
+        placed = in_frame(keypoints, corners, size)
         return self.project(placed.flatten(1)).unflatten(0, (batch, steps))

@@ -150,7 +150,7 @@ class Training:
     def load(self, path: Path) -> None:
         """Take up the state of `save`; BadInput for a file that is damaged or of another policy."""
         try:
-            state = torch.load(path, map_location=self.policy.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)  # AdamW counts its steps there
             self.policy.load_state_dict(state["policy"])
             if self.landmark_head is not None:
                 self.landmark_head.load_state_dict(state["landmark_head"])

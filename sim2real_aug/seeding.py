@@ -7,6 +7,7 @@ interrupted and resumed in any order and still give the same numbers.
 from __future__ import annotations
 
 import hashlib
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from `parts`; ("1", 2) and (1, "2") differ."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    """A 63-bit seed from `parts`; ("1", 2) and (1, "2") differ, 1 and numpy's 1 do not."""
+    plain = (part if isinstance(part, str) else index(part) for part in parts)
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in plain)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import zarr
-from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # stores are asynchronous; this is zarr's own event loop
 from zarr.storage import LocalStore
@@ -36,7 +35,7 @@ def carry(source: zarr.Group, target: LocalStore, keys: Iterable[str]) -> None:
     """
     prefix = f"{source.path}/" if source.path else ""
     for key in keys:
-        if _is_current(source.store, prefix + key, target, key):
+        if is_current(source, target, key):
             continue
         with reading(f"{source.store}/{key}"):
             value = sync(source.store.get(prefix + key, default_buffer_prototype()))
@@ -44,9 +43,10 @@ def carry(source: zarr.Group, target: LocalStore, keys: Iterable[str]) -> None:
             sync(target.set(key, value))
 
 
-def _is_current(source: Store, source_key: str, target: LocalStore, key: str) -> bool:
+def is_current(source: zarr.Group, target: LocalStore, key: str) -> bool:
+    """Whether `target` has what it needs of a key, which no file of the source is newer than."""
     copy = Path(target.root, key)
     if not copy.exists():
         return False
-    original = Path(source.root, source_key) if isinstance(source, LocalStore) else None
-    return original is None or original.stat().st_mtime_ns <= copy.stat().st_mtime_ns
+    original = Path(source.store.root, source.path, key) if isinstance(source.store, LocalStore) else None
+    return original is None or not original.exists() or original.stat().st_mtime_ns <= copy.stat().st_mtime_ns

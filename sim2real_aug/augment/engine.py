@@ -11,6 +11,7 @@ Legend: N frames, H W pixels of the store, S of the editor, P photos.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -173,11 +174,18 @@ def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Grou
         return root
     if begun is not None and not overwrite:
         raise BadInput(
-            f"{folder} is an unfinished augmentation with another {', '.join(changed)}; finish it with the "
-            "command that began it, choose another --out, or --overwrite to drop it"
+            f"{folder} is an unfinished augmentation with another {', '.join(_told(begun, changed))}; finish it with "
+            "the command that began it, choose another --out, or --overwrite to drop it"
         )
     remove_store(folder)
     return None
+
+
+def _told(begun: dict[str, Any], changed: list[str]) -> Iterator[str]:
+    """Names of settings, with what an unfinished store has where that says something."""
+    for name in changed:
+        value = begun.get(name)
+        yield f"{name} ({value})" if isinstance(value, str | int | float) and not name.endswith("_hash") else name
 
 
 def _begin(folder: Path, work: Work, record: dict[str, Any]) -> zarr.Group:
@@ -198,7 +206,7 @@ def _edit_all(work: Work, root: zarr.Group, engine: Engine) -> int:
     carried = keys_to_carry(work.buffer.group, (f"data/{SCORES}", f"data/{VERDICT}"))
     carry(work.buffer.group, LocalStore(root.store.root), [key for key in carried if key not in chunks])
     require_arrays(work, root)
-    missing = [unit for unit in units if not is_filled(root, unit)]
+    missing = [unit for unit in units if not is_filled(work, root, unit)]
     left = sum(len(edited_frames(work, unit)) for unit in missing)
     done = 0
     with progress("augment", len(work.edited), done=len(work.edited) - left, unit="frames") as bar:

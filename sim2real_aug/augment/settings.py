@@ -66,7 +66,8 @@ class AugmentSettings:
 def read_config(config: DictConfig) -> tuple[AugmentSettings, Judge, torch.device]:
     """The settings of `configs/augment.yaml`, and the judge that it names on the device that it names.
 
-    Device and engine are none of the settings: an unfinished store may be continued on another.
+    Device and engine are none of the settings: an unfinished store may be continued on another, whose precision=auto
+    may be another precision.
     """
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in APART])
     chosen, device = settings(AugmentSettings, own), resolve_device(config.device)

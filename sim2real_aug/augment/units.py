@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from sim2real_aug.augment.carry import carry
+from sim2real_aug.augment.carry import carry, is_current
 from sim2real_aug.augment.gate import Verdict, judge_edits
 from sim2real_aug.augment.work import Work, edits_any_size, photos_of_episode
 from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
@@ -53,8 +52,8 @@ def units_of(work: Work) -> list[Unit]:
     return [Unit(frames, _keys(source, f"data/{work.settings.image_name}", frames)) for frames in each]
 
 
-def is_filled(root: zarr.Group, unit: Unit) -> bool:
-    return all(Path(root.store.root, key).exists() for key in unit.keys)
+def is_filled(work: Work, root: zarr.Group, unit: Unit) -> bool:
+    return all(is_current(work.buffer.group, LocalStore(root.store.root), key) for key in unit.keys)
 
 
 def edited_frames(work: Work, unit: Unit) -> range:

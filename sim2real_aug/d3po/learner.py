@@ -29,8 +29,8 @@ class Learner:
 def make_learner(editor: Editor, settings: D3POSettings) -> Learner:
     """AdamW with D3PO's knobs over what the editor trains, and the average, which starts at the weights.
 
-    The average's decay at update n is min(ema_decay, n / (9 + n)) (diffusers' EMAModel), so that a short run
-    does not keep its start.
+    The average's decay is 0 at the first update and min(ema_decay, n / (9 + n)) at update n (diffusers' EMAModel), so
+    that a short run does not keep its start.
     """
     parameters = tuple(trainable_parameters(editor))
     optimizer = torch.optim.AdamW(

@@ -3,7 +3,7 @@
     dataset = AugmentedDataset(dataset, "edited.zarr", probability=0.5, image_keys=["obs.image"])
 
 Each item is edited as a whole or not at all, by a draw that depends on (seed, epoch, item) only: the same
-whatever the number of DataLoader workers. Frames that the quality gate refused keep the original.
+whatever the number of DataLoader workers. An item of which the quality gate refused a frame keeps the originals.
 Legend: T frames in an item's window, H W pixels.
 """
 
@@ -112,9 +112,8 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         if not draws_edit(self.seed, self.epoch, index, self.probability):
             return item
         frames = self._frame_indices(index, item)
-        use = self._ok[frames]
-        if use.any():
-            self._replace(item, self.image_key, self._edited(frames), use)
+        if self._ok[frames].all():
+            self._replace(item, self.image_key, self._edited(frames))
         return item
 
     def __getattr__(self, name: str) -> Any:
@@ -159,10 +158,8 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
             self._buffer, self._pid = self._buffer.reopen(), os.getpid()
         return self._buffer.images_at(frames.ravel(), self.image_name).reshape(*frames.shape, *self._frame_shape)
 
-    def _replace(
-        self, item: dict[str, Any], key: str, edited: NDArray[np.uint8], use: NDArray[np.bool_]
-    ) -> None:
-        """Put `edited` at `key`, whole or dotted, where `use`, leaving the wrapped dataset's own objects alone."""
+    def _replace(self, item: dict[str, Any], key: str, edited: NDArray[np.uint8]) -> None:
+        """Put `edited` at `key`, whole or dotted, leaving the wrapped dataset's own objects alone."""
         *path, last = [key] if key in item else key.split(".")
         for part in path:
             if not isinstance(item.get(part), Mapping):
@@ -172,10 +169,12 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         if last not in item:
             raise BadInput(f"items have no image '{key}'; keys there: {sorted(item)}")
         original = item[last]
-        array = original.numpy(force=True) if torch.is_tensor(original) else np.asarray(original)
-        mixed = self._like(array, edited, key)
-        mixed = np.where(use.reshape((*use.shape, 1, 1, 1)), mixed, array)
-        item[last] = torch.from_numpy(mixed).to(original.device) if torch.is_tensor(original) else mixed
+        if not torch.is_tensor(original):
+            item[last] = self._like(np.asarray(original), edited, key)
+            return
+        known = original.float() if original.dtype == torch.bfloat16 else original  # which numpy does not have
+        shown = self._like(known.numpy(force=True), edited, key)
+        item[last] = torch.from_numpy(shown).to(original.device, original.dtype)
 
     def _like(self, array: NDArray[Any], edited: NDArray[np.uint8], key: str) -> NDArray[Any]:
         """`edited` in the layout, dtype and range of the item's own `array`."""

@@ -116,8 +116,6 @@ class Editor(DiffusionPipeline):
     through two files in the folder, which do no more than import ours (`architecture.CLASSES`).
     """
 
-    model_cpu_offload_seq = "text_encoder->fusion->unet->vae"
-
     def __init__(
         self,
         vae: AutoencoderKL,

@@ -75,8 +75,6 @@ class NullTextSettings:
 class NullTextEditor(DiffusionPipeline):
     """Edits images by source and target caption. Load one with `load_null_text_editor`."""
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"
-
     def __init__(
         self,
         vae: AutoencoderKL,

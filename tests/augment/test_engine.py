@@ -307,6 +307,23 @@ def test_what_was_mended_in_the_meantime_is_carried_over_anew(store: Path, edito
     assert (ReplayBuffer.open(tmp_path / "out.zarr").read("n_contacts") == 7).all()
 
 
+def test_frames_that_were_mended_since_are_edited_again(store: Path, editor: Editor, tmp_path: Path) -> None:
+    edit = editor.edit
+
+    def run_and_die() -> None:
+        editor.edit = dying(edit, 5)
+        augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+
+    killed(run_and_die)
+    editor.edit = edit
+    frames = zarr.open_group(str(store), mode="r+")["data/img"]
+    frames[1:3] = 255 - frames[1:3]
+    augment(store, editor, tmp_path / "out.zarr", AugmentSettings(batch_size=2))
+    augment(store, editor, tmp_path / "anew.zarr", AugmentSettings(batch_size=2))
+    resumed, anew = (ReplayBuffer.open(tmp_path / name).images() for name in ("out.zarr", "anew.zarr"))
+    np.testing.assert_array_equal(resumed, anew)
+
+
 def test_unfinished_run_of_other_settings_is_refused(store: Path, editor: Editor, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
 
@@ -316,7 +333,7 @@ def test_unfinished_run_of_other_settings_is_refused(store: Path, editor: Editor
 
     killed(run_and_die)
     begun = tree_hash(tmp_path / "out.zarr.partial")
-    with pytest.raises(BadInput, match="another batch_size, seed;"):
+    with pytest.raises(BadInput, match=r"another batch_size \(4\), seed \(1\);"):
         augment(store, editor, out, AugmentSettings(seed=2))
     assert tree_hash(tmp_path / "out.zarr.partial") == begun
     augment(store, editor, out, AugmentSettings(seed=2), overwrite=True)

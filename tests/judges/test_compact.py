@@ -1,5 +1,6 @@
 """The compact judge's interface: what its masks, depth and embeddings mean."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -110,3 +111,12 @@ def test_what_it_remembers_is_never_stale(judge: CompactJudge, images: torch.Ten
     torch.testing.assert_close(judge.depth(images), judge.read(images)[1])
     assert not torch.allclose(judge.depth(images), before)
     torch.testing.assert_close(judge.depth(images[:2]), judge.read(images[:2])[1])
+    frames = images.numpy()
+    frames[:] = 0.25  # which torch does not notice
+    torch.testing.assert_close(judge.depth(images), judge.read(images)[1])
+    changed = copy.deepcopy(judge)
+    changed.depth(images)
+    changed.head.bias.add_(1)
+    torch.testing.assert_close(changed.depth(images), changed.read(images)[1])
+    with torch.enable_grad():
+        assert changed.requires_grad_(True).depth(images).requires_grad

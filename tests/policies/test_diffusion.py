@@ -87,8 +87,8 @@ def test_centre_crop_and_random_crops_are_windows_of_the_frame() -> None:
 
 def test_a_window_s_keypoints_are_placed_in_the_whole_frame() -> None:
     """A window of 5 pixels whose first is pixel (4, 2) of a frame of 11: its ends and its middle, worked by hand."""
-    keypoints = torch.tensor([[[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]]])
-    placed = in_frame(keypoints, torch.tensor([[4, 2]]), 5, 11)
+    keypoints = torch.tensor([[[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]]])
+    placed = in_frame(keypoints, torch.tensor([[4, 2]]), 11)
     pixels = [[4, 2], [6, 4], [8, 6]]
     torch.testing.assert_close(placed, torch.tensor([[[x / 5 - 1, y / 5 - 1] for x, y in pixels]]))
 
@@ -99,7 +99,7 @@ def test_a_random_crop_does_not_move_what_the_encoder_says_of_a_lone_spot() -> N
 
     def brightest(windows: torch.Tensor) -> torch.Tensor:
         place = windows[:, 0].flatten(1).argmax(1)
-        return torch.stack([place % 20, place // 20], -1)[:, None] * 2 / 19 - 1
+        return torch.stack([place % 20, place // 20], -1)[:, None]
 
     encoder.encoder.forward = brightest  # type: ignore[method-assign, assignment]
     frames = torch.zeros(1, 2, 24, 24, 3, dtype=torch.uint8)

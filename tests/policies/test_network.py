@@ -113,8 +113,29 @@ def test_encoders_use_no_batch_norm_and_give_the_keypoints_asked_for(name: str) 
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
     images = torch.rand(2, 3, 84, 84) * 2 - 1
     assert encoder(images).shape == (2, 8, 2)
-    assert encoder(images).abs().max() <= 1
+    assert encoder(images).min() >= 0
+    assert encoder(images).max() <= 83
     torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "cell", "pixel"), [("compact", 4, 33.5), ("resnet18", 3, 96.0)])
+def test_a_cell_is_placed_where_it_looks(name: str, cell: int, pixel: float) -> None:
+    """What a cell of the maps depends on is centred where the strides, worked by hand, place it."""
+    torch.manual_seed(0)
+    encoder = ENCODERS[name](keypoints=1)
+    for module in [*encoder.modules()]:
+        for child, layer in module.named_children():
+            if isinstance(layer, nn.GroupNorm):  # depends on all pixels
+                setattr(module, child, nn.Identity())
+    images = torch.rand(8, 3, 212, 212, requires_grad=True)
+    maps = encoder.maps(encoder.trunk(images))
+    maps[:, 0, cell, cell].sum().backward()
+    assert images.grad is not None
+    share = images.grad.abs().sum((0, 1, 2))
+    assert share @ torch.arange(212.0) / share.sum() == pytest.approx(pixel, abs=2)
+    peak = torch.full_like(maps, -1e4)
+    peak[..., cell, cell] = 0
+    torch.testing.assert_close(encoder.cells.keypoints(peak)[0, 0], torch.full((2,), pixel))
 
 
 def test_the_compact_encoder_is_small_and_its_maps_are_not_coarse() -> None:

@@ -31,7 +31,7 @@ def test_the_error_is_the_distance_to_the_demonstrated_actions() -> None:
     places = np.stack([np.arange(200), np.zeros(200)], axis=1).astype(np.float32)
     frames = np.zeros((200, 1, 1, 3), np.uint8)
     windows = np.arange(100)[:, None] + np.arange(16)
-    data = Demonstrations(frames, np.full_like(frames, 255), places, places, None, windows, n_obs_steps=2)
+    data = Demonstrations(frames, np.full_like(frames, 255), places, places, None, windows, 2, np.ones(200, bool))
     items = np.arange(100)
     errors = action_errors(Astray(), data, items, items >= 90, seed=0)  # type: ignore[arg-type]
     torch.testing.assert_close(errors, torch.tensor([5.0] * 90 + [10.0] * 10))
