@@ -29,11 +29,12 @@ from sim2real_aug.data.sequences import SequenceSampler, split_episodes
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.observation import Observation
-from sim2real_aug.progress import Progress, progress
+from sim2real_aug.progress import Progress, progress, say
 from sim2real_aug.seeding import numpy_generator
 
 FRAMES_AT_ONCE = 512
 SAMPLED_FRAMES = 512
+FEW = 0.9  # of a store's frames
 FRAMES_COMPARED = 8
 REQUIRED = ("img", "state", "action")
 TRAIN, HELD_OUT = "train", "held out"
@@ -179,11 +180,20 @@ def load_demonstrations(
     """
     split = split_episodes(store.n_episodes, val_fraction, max_train_episodes, seed)
     chosen = [part if name in wanted else part[:0] for name, part in zip((TRAIN, HELD_OUT), split, strict=True)]
+    if edits is not None and use_gate and "edit_ok" in edits.names:
+        _say_how_many(edits)
     lengths = np.diff(store.episode_ends, prepend=0)
     total = int(sum(lengths[episodes].sum() for episodes in chosen)) * (1 if edits is None else 2)
     with progress("reading frames", total, unit="frames") as bar:
         train, val = (_load(store, edits, episodes, policy, use_gate, bar) for episodes in chosen)
     return train, val
+
+
+def _say_how_many(edits: ReplayBuffer) -> None:
+    passed = int(edits.read("edit_ok").sum())
+    if passed < FEW * edits.n_frames:
+        told = f"{passed} of its {edits.n_frames} frames are edits that passed the gate"
+        say(f"{edits.path}: {told}; windows that show another stay as {edits.path} has them, unedited")
 
 
 def check_store(store: ReplayBuffer, policy: PolicySettings) -> None:

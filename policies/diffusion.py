@@ -249,7 +249,7 @@ def load_policy(path: str | Path) -> DiffusionPolicy:
         if (folder / CONFIG_FILE).is_file():
             return DiffusionPolicy.from_pretrained(folder)
     if (path / "config.yaml").is_file():
-        raise BadInput(f"{path} holds no policy: give a run of train-policy, finished by the same command run again")
+        raise BadInput(f"{path} holds no policy: give a run of train-policy, finished by its command run again")
     raise BadInput(f"{path} is not a policy run: no policy/{CONFIG_FILE} in it; make one with train-policy")
 
 

@@ -51,7 +51,7 @@ class PolicyRunner:
 
         observation: "pixels" (H, W, 3) uint8 RGB and "agent_pos" (S,), as PushTEnv's `pixels_agent_pos`; of every
         control step, since the policy sees the last ones. Raises BadInput for frames or positions of another size, and
-        for frames that are not uint8.
+        for frames that are not uint8 and positions that are not finite.
         """
         seen = self._checked(observation)
         self._seen.extend([seen] * (self._seen.maxlen or 1) if not self._seen else [seen])  # the start is repeated
@@ -76,4 +76,6 @@ class PolicyRunner:
                 f"the observation's pixels must be uint8 in 0..255; got {frame.dtype} in "
                 f"{frame.min():g}..{frame.max():g}"
             )
+        if not np.isfinite(parts["agent_pos"]).all():
+            raise BadInput(f"the observation's agent_pos must be finite numbers; got {parts['agent_pos'].tolist()}")
         return frame.copy(), parts["agent_pos"].astype(np.float32)

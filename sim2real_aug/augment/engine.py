@@ -37,9 +37,11 @@ from sim2real_aug.augment.units import (
 )
 from sim2real_aug.augment.work import Photos, Work, photos_of_episode, prepare
 from sim2real_aug.config import settings as settings_from
-from sim2real_aug.data.replay_buffer import ATTRIBUTE
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.data.stores import (
+    is_store,
     is_url,
+    is_zip,
     pack,
     partial_folder,
     refuse_existing,
@@ -88,34 +90,47 @@ def augment(
     data/edit_ok (N,) bool, true where the frame is an edit that passed the gate, elsewhere it is the original (see
     `keep_refused`); and the root attribute "augmentation".
 
-    Raises BadInput before anything is written: a bad store, no photos, an existing `out` without `overwrite`,
-    or an unfinished `out` of other settings. Raises Fault when the editor gives NaN, or the memory ends.
+    An `out` that was finished with the same inputs is left as it is, and its summary returned.
+
+    Raises BadInput before anything is written: a bad store, no photos, any other `out` without `overwrite`, be it
+    unfinished. Raises Fault when the editor gives NaN, or the memory ends.
     """
     settings = settings or AugmentSettings()
     settings = replace(settings, precision=resolve_precision(settings.precision, editor.device))
     target, folder = Path(out), partial_folder(out)
-    _refuse_target(dataset, out, overwrite)
+    found = _finished(dataset, target, overwrite)
     work, record = prepare(dataset, editor, settings, photos, judge)
+    if found is not None:
+        _require_same(target, found.attrs[ATTRIBUTE], record)
+        say(f"{out} is finished")
+        return _summary(work, target, found.read(VERDICT), found.read(SCORES), 0, 0.0)
     root = _take_up(folder, record, overwrite) or _begin(folder, work, record)
     started = time.monotonic()
     n_new = _edit_all(work, root, engine)
     seconds = time.monotonic() - started
     ok, scores = root[f"data/{VERDICT}"][:], root[f"data/{SCORES}"][:]
     pack(folder, target)
-    by_photo = {} if judge is None else _passed_by_photo(work, ok)
-    _name_poor_photos(by_photo, settings.region)
+    summary = _summary(work, target, ok, scores, n_new, seconds)
+    _name_poor_photos(summary["passed_by_photo"], settings.region)
+    return summary
+
+
+def _summary(
+    work: Work, out: Path, ok: NDArray[np.bool_], scores: NDArray[np.float32], n_new: int, seconds: float
+) -> dict[str, Any]:
+    """n_new: frames that were edited now, in `seconds`."""
     return {
         "path": str(out),
         "frames": work.buffer.n_frames,
         "frames_edited": len(work.edited),
         "frames_edited_now": n_new,
         "frames_passed": int(ok.sum()),
-        "passed_by_photo": by_photo,
+        "passed_by_photo": {} if work.scorer is None else _passed_by_photo(work, ok),
         "structural_score": _mean(scores[:, 0]),
         "semantic_score": _mean(scores[:, 1]),
         "seconds": round(seconds, 2),
         "frames_per_second": round(n_new / seconds, 2) if n_new else None,
-        "settings": asdict(settings),
+        "settings": asdict(work.settings),
     }
 
 
@@ -147,12 +162,27 @@ def _mean(scores: NDArray[np.float32]) -> float | None:
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
 
 
-def _refuse_target(dataset: str | Path, out: str | Path, overwrite: bool) -> None:
+def _finished(dataset: str | Path, out: str | Path, overwrite: bool) -> ReplayBuffer | None:
+    """The edited store that is at `out` already and not to be replaced. Raises BadInput where anything else is."""
     if is_url(out):
         raise BadInput(f"{out} is a URL; stores are written to the local disk only")
     if not is_url(dataset) and Path(out).resolve() == Path(dataset).resolve():
         raise BadInput(f"{out} is the dataset itself; choose another --out")
+    target = Path(out)
+    if not overwrite and target.exists() and (is_zip(target) or is_store(target)):
+        found = ReplayBuffer.open(out)
+        if ATTRIBUTE in found.attrs and {SCORES, VERDICT} <= {*found.names}:
+            return found
     refuse_existing(out, overwrite)
+    return None
+
+
+def _require_same(out: Path, begun: dict[str, Any], record: dict[str, Any]) -> None:
+    if changed := differences(begun, record):
+        raise BadInput(
+            f"{out} exists, edited with another {', '.join(_told(begun, changed))}; choose another path, or "
+            "--overwrite to replace it"
+        )
 
 
 def _take_up(folder: Path, record: dict[str, Any], overwrite: bool) -> zarr.Group | None:

@@ -22,8 +22,8 @@ from sim2real_aug.augment.carry import carry, is_current
 from sim2real_aug.augment.gate import Verdict, judge_edits
 from sim2real_aug.augment.work import Work, edits_any_size, photos_of_episode
 from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
+from sim2real_aug.data.frames import to_uint8
 from sim2real_aug.data.geometry import FrameGeometry
-from sim2real_aug.data.replay_buffer import to_uint8
 from sim2real_aug.data.stores import chunk_keys, create_array, time_chunk, writable
 from sim2real_aug.devices import autocast, memory_advice
 from sim2real_aug.editor.composition import with_change

@@ -18,7 +18,7 @@ from sim2real_aug.augment.settings import AugmentSettings, episode_range
 from sim2real_aug.d3po.scores import JudgedScores
 from sim2real_aug.data.geometry import GeometryReader, find_geometry
 from sim2real_aug.data.photos import PhotoSet, as_photo_set
-from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
 from sim2real_aug.editor.composition import (
     Composer,
     composer_for,
@@ -71,6 +71,8 @@ def prepare(
             f"{', '.join(buffer.image_names) or 'none'}"
         )
     buffer.check_range(settings.image_name)
+    if buffer.attrs.get(ATTRIBUTE, {}).get("image_name") == settings.image_name:
+        raise BadInput(f"{dataset} was edited already; edit its source, {buffer.attrs[ATTRIBUTE]['source']}")
     chosen = episode_range(settings.episodes, buffer.n_episodes)
     edited = range(buffer.episode(chosen[0]).start, buffer.episode(chosen[-1]).stop)
     height, width = buffer.array(settings.image_name).shape[1:3]

@@ -120,8 +120,12 @@ class Call:
         """
         if re.match(r"\w+:/", str(out)):
             raise BadInput(f"{out} is a URL; what a command writes goes to this machine's disk: give a path")
+        place = Path(out).expanduser()
+        above = next(folder for folder in place.absolute().parents if folder.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise BadInput(f"{out} cannot be written: {above} is no folder that can be; choose another place")
         if self.alone and os.environ.get("RANK", "0") == "0":
-            self.until_end.enter_context(held(Path(out).expanduser()))
+            self.until_end.enter_context(held(place))
 
 
 def location(text: str) -> str | Path:

@@ -36,12 +36,16 @@ def inspect(
     Example: sim2real-aug inspect sim.zarr
     """
     from sim2real_aug.data.photos import is_photo
-    from sim2real_aug.data.stores import is_store
+    from sim2real_aug.data.stores import PARTIAL, is_store
 
     place = location(path)
     if isinstance(place, Path):
         if not place.exists():
             raise BadInput(f"{path} does not exist: give a store, a run folder or a checkpoint")
+        if place.name.endswith(PARTIAL):
+            raise BadInput(f"{path} is unfinished: the command that began it, run again, goes on")
+        if (place / "photos.yaml").is_file():
+            return _photos(place)
         if (place / "model_index.json").is_file():
             return _checkpoint(place)
         if (place / "config.yaml").is_file():

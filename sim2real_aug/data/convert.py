@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from sim2real_aug.data.replay_buffer import ReplayBuffer, to_uint8
+from sim2real_aug.data.frames import to_uint8
+from sim2real_aug.data.replay_buffer import ReplayBuffer
 from sim2real_aug.data.stores import (
     copy_folder,
     create_array,

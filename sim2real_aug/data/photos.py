@@ -29,6 +29,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from sim2real_aug.data.frames import as_frames
 from sim2real_aug.data.stores import one_line
 from sim2real_aug.errors import BadInput, MissingExtra, unknown_name
 from sim2real_aug.progress import say
@@ -81,10 +82,12 @@ class PhotoSet:
 
 
 def as_photo_set(photos: PhotoSet | NDArray[np.uint8]) -> PhotoSet:
-    """Bare images (P, S, S, 3) uint8 as a PhotoSet, named by their numbers."""
+    """Bare images (P, S, S, 3) uint8 as a PhotoSet, named by their numbers. Raises BadInput for anything else."""
     if isinstance(photos, PhotoSet):
         return photos
-    images = np.asarray(photos)
+    if isinstance(photos, str | Path):
+        raise BadInput(f"photos must be images; load_photos('{photos}') gives those of a folder")
+    images = as_frames(photos, "photos")
     return PhotoSet(images, tuple(f"photo-{index}" for index in range(len(images))))
 
 
@@ -144,6 +147,7 @@ def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> Photo
     files = sorted(f for f in root.iterdir() if is_photo(f))
     if not files:
         raise BadInput(f"{root} holds no photos; put {', '.join(SUFFIXES)} files directly into it")
+    _name_strays(root, files)
     corners = _read_corners(root / "photos.yaml", [file.name for file in files])
     images, masks, cropped = [], {}, []
     for file in files:
@@ -166,6 +170,15 @@ def load_photos(folder: str | Path, size: int = 96, ratio: float = 1.0) -> Photo
     if len(files) == 1:
         say(f"{root} holds one photo: every edit takes after it; more would show the bench in other states")
     return PhotoSet(np.stack(images), tuple(file.name for file in files), masks or None)
+
+
+def _name_strays(root: Path, photos: list[Path]) -> None:
+    """Tell the user of what was meant for a mask and is none."""
+    known = {file.stem + MASK_SUFFIX for file in photos}
+    strays = [file.name for file in sorted(root.glob(f"*{MASK_SUFFIX}")) if file.name not in known]
+    strays += [file.name for file in photos if file.stem.lower().endswith(("_mask", "-mask"))]
+    if strays:
+        say(f"{root}: no mask of any photo: {', '.join(strays)}; that of NAME.jpg is NAME{MASK_SUFFIX}")
 
 
 def read_photo(file: Path) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from sim2real_aug.data.frames import to_uint8
 from sim2real_aug.data.stores import arrays_of, damaged_chunk, open_store, reading, time_chunk
 from sim2real_aug.errors import BadInput, unknown_name
 
@@ -127,7 +128,8 @@ class ReplayBuffer:
         return to_uint8(self.take(name, frames), f"{self.path}/data/{name}")
 
     def check_range(self, name: str) -> None:
-        """Raise BadInput for float frames in 0..1, which rounding would make black; the first chunk with light tells.
+        """Raise BadInput for float frames in 0..1 or -1..1, which rounding would make black; the first chunk with light
+        tells.
 
         Looked at once an array. Not for every array at the door: one of another name may be no frames, but points.
         """
@@ -135,12 +137,12 @@ class ReplayBuffer:
         if array.dtype.kind != "f" or name in self._in_range:
             return
         step = time_chunk(array)
-        brightest = (self.read(name, start, start + step).max() for start in range(0, self.n_frames, step))
-        if next((value for value in brightest if value != 0), 255) <= 1:
-            raise BadInput(
-                f"{self.path}: data/{name} is {array.dtype} in 0..1; frames must be uint8, or float in "
-                "0..255 (multiply by 255)"
-            )
+        chunks = (self.read(name, start, start + step) for start in range(0, self.n_frames, step))
+        lit = next((chunk for chunk in chunks if chunk.any()), None)
+        if lit is not None and lit.max() <= 1:
+            found, cure = ("-1..1", "add 1, multiply by 127.5") if lit.min() < 0 else ("0..1", "multiply by 255")
+            told = f"{self.path}: data/{name} is {array.dtype} in {found}"
+            raise BadInput(f"{told}; frames must be uint8, or float in 0..255 ({cure})")
         self._in_range.add(name)
 
     def require_edits_of(self, name: str) -> None:
@@ -231,21 +233,6 @@ class ReplayBuffer:
                 f"{self.path}: data/{name} holds NaN or infinite values in {int(bad.sum())} frames, first in "
                 f"frame {frame} (episode {int(self.episode_of(np.array(frame)))}); remove these episodes"
             )
-
-
-def to_uint8(frames: NDArray[Any], place: str) -> NDArray[np.uint8]:
-    """Frames in the stored dtype (uint8, or float in 0..255) as uint8; `place` is for the error message."""
-    if frames.dtype == np.uint8:
-        return frames
-    out = np.empty(frames.shape, np.uint8)
-    for target, frame in zip(out, frames, strict=True):  # one frame at a time: no second float chunk
-        if not (frame.min() >= 0 and frame.max() <= 255):  # written so that NaN fails
-            raise BadInput(
-                f"{place} holds NaN or values outside 0..255 ({frame.min()} to {frame.max()}); frames are "
-                "uint8, or float in 0..255"
-            )
-        np.copyto(target, np.rint(frame), casting="unsafe")
-    return out
 
 
 def _episode_ends(path: str | Path, array: zarr.Array) -> NDArray[np.int64]:

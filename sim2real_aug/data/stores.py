@@ -26,6 +26,7 @@ from zarr.storage import LocalStore, ZipStore
 from sim2real_aug.errors import BadInput, MissingExtra
 
 BLOSC_HEADER_BYTES = 16
+PARTIAL = ".partial"  # ends the name of a store that is being made
 LEROBOT_INFO = Path("meta", "info.json")
 OF_IMAGECODECS = "imagecodecs_"  # JPEG 2000, JPEG XL: how diffusion_policy and UMI keep frames of real robots
 # Chunks equal to the fill value are written too: a chunk that is not there is then known to be lost.
@@ -175,7 +176,7 @@ def remove_store(path: Path) -> None:
 def partial_folder(path: str | Path) -> Path:
     """Where a store is built that appears at `path` only when it is complete, and that the same command takes up."""
     target = Path(path)
-    return target.with_name(f"{target.name}.partial")
+    return target.with_name(target.name + PARTIAL)
 
 
 def copy_folder(path: str | Path) -> Path:

@@ -32,7 +32,7 @@ def editor_folder(path: str | Path | None) -> Path:
         folder = _fetched(folder)
     if (folder / "config.yaml").is_file() and not (folder / "model_index.json").is_file():
         if not (folder / "editor").is_dir():
-            raise BadInput(f"{folder} is a run that has not finished: run its command again first")
+            raise BadInput(f"{folder} holds no editor: give a run of train-editor, finished by its command run again")
         folder = folder / "editor"
     return folder
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sim2real_aug.data.frames import as_frames
 from sim2real_aug.data.photos import PhotoSet, as_photo_set, read_photos, write_photos
 from sim2real_aug.editor.architecture import pipeline_class, require_editor, require_fit, write_classes
 from sim2real_aug.editor.coding import decode_latents, encode_texts, latent_stride, nearest_size
@@ -323,14 +324,15 @@ class Editor(DiffusionPipeline):
         at their own; by an editor that composes its prompts, at its own size, and what it changes of prompts as large
         as the frames is enlarged. All frames share one x_T, drawn from `seed`, so that a sequence does not flicker.
         """
-        photos = self.photo_set if photos is None else photos
+        photos = self.photo_set if photos is None else as_photo_set(photos)
         if photos is None:
             raise BadInput("this editor has no photos of its own; pass photos (P, H, W, 3) uint8")
+        frames = as_frames(frames)
         chosen = photos_in_turn(len(photos), len(frames), self.edit_settings.photos_per_edit)
         numbers, own_size = torch.from_numpy(chosen).to(self.device), to_images(frames, self.device)
         size = (self.image_size,) * 2 if self.composes else self.nearest_size(*frames.shape[1:3])
         whole_size = prompt_size(self, *frames.shape[1:3]) if self.composes else size
-        prompts, masks = photo_tensors(as_photo_set(photos), whole_size, self.device)
+        prompts, masks = photo_tensors(photos, whole_size, self.device)
         composer = self._composer(prompts, masks)
         whole = prompts[numbers] if composer is None else composer(numbers, resized(own_size, whole_size)).images
         style = resized(whole.flatten(0, 1), size).unflatten(0, whole.shape[:2])

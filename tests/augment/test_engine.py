@@ -324,6 +324,24 @@ def test_frames_that_were_mended_since_are_edited_again(store: Path, editor: Edi
     np.testing.assert_array_equal(resumed, anew)
 
 
+@pytest.mark.parametrize("name", ["out.zarr", "out.zarr.zip"])
+def test_a_finished_store_is_left_as_it_is(store: Path, editor: Editor, tmp_path: Path, name: str) -> None:
+    first = augment(store, editor, tmp_path / name)
+    written = (tmp_path / name).stat().st_mtime_ns
+    again = augment(store, editor, tmp_path / name)
+    told = {"frames_edited_now": 0, "seconds": 0.0, "frames_per_second": None}
+    assert again == {**first, **told}
+    assert (tmp_path / name).stat().st_mtime_ns == written
+    with pytest.raises(BadInput, match=r"exists, edited with another episodes, seed \(0\); choose another path"):
+        augment(store, editor, tmp_path / name, AugmentSettings(seed=1, episodes="0:1"))
+
+
+def test_edits_are_not_edited(store: Path, editor: Editor, tmp_path: Path) -> None:
+    augment(store, editor, tmp_path / "out.zarr")
+    with pytest.raises(BadInput, match=r"out\.zarr was edited already; edit its source, .*source\.zarr"):
+        augment(tmp_path / "out.zarr", editor, tmp_path / "twice.zarr")
+
+
 def test_unfinished_run_of_other_settings_is_refused(store: Path, editor: Editor, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
 

@@ -125,6 +125,21 @@ def test_inspect_a_store(cli, store):
     assert document["arrays"]["img"]["shape"] == [5, 96, 96, 3]
 
 
+def test_inspect_what_is_unfinished(cli, tmp_path):
+    (tmp_path / "sim-edited.zarr.partial").mkdir()
+    done = cli("inspect", tmp_path / "sim-edited.zarr.partial")
+    assert done.returncode == 2
+    assert "is unfinished: the command that began it, run again, goes on" in only_line(done.stderr)
+
+
+def test_an_output_below_a_file_is_refused(cli, store, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for words in (["convert", store, "notes.txt/out.zarr"], ["simulate", "notes.txt/out.zarr"]):
+        done = cli(*words)
+        assert done.returncode == 2
+        assert "notes.txt/out.zarr cannot be written" in only_line(done.stderr)
+
+
 def test_inspect_photos(cli, shared_data):
     document = json.loads(cli("inspect", shared_data / "real-photos/kuka-policy-camera", "--json").stdout)
     shown = {"kind": "photos", "photos": 8, "with_a_mask": 0, "corners": "none"}

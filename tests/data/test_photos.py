@@ -273,6 +273,13 @@ def test_what_is_done_to_photos_is_said_once(tmp_path: Path, capsys: pytest.Capt
     assert "one photo" in capsys.readouterr().err
 
 
+def test_what_was_meant_for_a_mask_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.png", "b_mask.png", "c.mask.png"):
+        Image.fromarray(quarters(10)).save(tmp_path / name)
+    load_photos(tmp_path, 8)
+    assert "no mask of any photo: c.mask.png, b_mask.png; that of NAME.jpg is NAME.mask.png" in capsys.readouterr().err
+
+
 def test_mask_of_another_size(tmp_path: Path) -> None:
     Image.fromarray(quarters(10)).save(tmp_path / "a.png")
     Image.new("L", (5, 5)).save(tmp_path / "a.mask.png")

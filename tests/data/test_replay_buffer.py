@@ -190,6 +190,9 @@ def test_images_in_0_to_1(store: Path, dark: int) -> None:
     frames[:dark] = 0
     group.create_array("img", data=frames, chunks=(8, 8, 8, 3), config={"write_empty_chunks": True})
     refused(store, "0..1", "multiply by 255")
+    group["img"][dark] = -0.9
+    refused(store, "-1..1", "add 1, multiply by 127.5")
+    group["img"][dark] = 0.9
     with pytest.raises(BadInput, match=r"data/img is float32 in 0\.\.1"):
         ReplayBuffer.open(f"file://{store}")
 

@@ -1,5 +1,7 @@
 """Frames of any size and ratio: edited at the nearest size that the networks take, returned at their own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from sim2real_aug.config import compose
 from sim2real_aug.editor.editor import Editor
 from sim2real_aug.editor.outline import outline
+from sim2real_aug.errors import BadInput
 from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
@@ -48,6 +51,27 @@ def test_frames_that_fit_are_edited_as_they_are_bit_for_bit(editor: Editor, size
     noise = editor.initial_latents(1, torch_generator(5, "noise"), size).expand(3, -1, -1, -1)
     expected = to_frames(editor.edit(to_images(frames), to_images(photos[[0, 1, 0]]), noise))
     np.testing.assert_array_equal(editor(frames, photos, seed=5), expected)
+
+
+@pytest.mark.parametrize(
+    ("frames", "photos", "message"),
+    [
+        (draw(1, 16, 16) / 255, None, r"frames must be \(N, H, W, 3\) uint8 .*; got \(1, 16, 16, 3\) float64"),
+        (draw(1, 16, 16)[0], None, r"got \(16, 16, 3\) uint8"),
+        (draw(1, 16, 16)[:0], None, "N at least 1"),
+        ([draw(1, 16, 16)[0], draw(1, 8, 8)[0]], None, "all of one size"),
+        (draw(1, 16, 16), draw(1, 16, 16) / 255, r"photos must be \(N, H, W, 3\) uint8"),
+        (draw(1, 16, 16), "my-photos", r"load_photos\('my-photos'\)"),
+    ],
+)
+def test_what_are_no_frames_is_refused(editor: Editor, frames: Any, photos: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        editor(frames, photos)
+
+
+def test_a_list_of_frames_will_do(editor: Editor) -> None:
+    frames = draw(2, 16, 16)
+    np.testing.assert_array_equal(editor([*frames]), editor(frames))
 
 
 def test_a_ratio_that_fits_needs_no_square(editor: Editor) -> None:

@@ -50,6 +50,8 @@ def test_an_observation_of_another_size_is_refused(policy: DiffusionPolicy) -> N
         runner.step({"pixels": frame[:64, :64], "agent_pos": position})
     with pytest.raises(BadInput, match=r"agent_pos must be \(2,\).*got none"):
         runner.step({"pixels": frame})
+    with pytest.raises(BadInput, match=r"agent_pos must be finite numbers; got \[nan, 1\.0\]"):
+        runner.step({"pixels": frame, "agent_pos": np.array([np.nan, 1.0])})
 
 
 def test_a_frame_in_0_to_1_is_refused(policy: DiffusionPolicy) -> None:

@@ -112,7 +112,9 @@ def test_only_the_wanted_split_is_decoded(write_store: Write, monkeypatch: pytes
         assert len(alone[1 - place]) == 0
 
 
-def test_windows_show_edits_but_where_the_gate_refused_one_of_their_frames(write_store: Write) -> None:
+def test_windows_show_edits_but_where_the_gate_refused_one_of_their_frames(
+    write_store: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = write_store("sim.zarr")
     ok = np.ones((51, 1), bool)
     ok[::3] = False
@@ -126,9 +128,12 @@ def test_windows_show_edits_but_where_the_gate_refused_one_of_their_frames(write
     frames, edits = original.images(), edit.images()
     for window, seen, edited_there in zip(shown, rows, (False, True, False, False), strict=True):
         assert np.array_equal(window, (edits if edited_there else frames)[seen])
+    told = "34 of its 51 frames are edits that passed the gate"
+    assert told in capsys.readouterr().err
     every, _ = load_demonstrations(
         *open_stores(path, edited, MODEL, 0.0), MODEL, None, 0.0, seed=0, use_gate=False
     )
+    assert told not in capsys.readouterr().err
     shown = every.batch(items, np.ones(4, bool))[0].frames.numpy()
     assert np.array_equal(shown, edits[every.windows[items][:, :2]]), "without the gate, every edit"
 
