@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from sim2real_aug.config import settings
 from sim2real_aug.data import ReplayBuffer
 from sim2real_aug.envs.rendering import make_renderer
-from sim2real_aug.errors import BadInput, below_least
+from sim2real_aug.errors import BadInput, below_least, unknown_name
 from sim2real_aug.gain.arms import Unit, units_of
 from sim2real_aug.gain.experiment import Experiment
 from sim2real_aug.gain.materials import Episodes
@@ -183,10 +183,8 @@ def _chosen(config: DictConfig, choice: Choice) -> list[Unit]:
         planned, wanted = list(config[name]), getattr(choice, name)
         for value in wanted or ():
             if value not in planned:
-                raise BadInput(
-                    f"this experiment has no {name.removesuffix('s')} '{value}': "
-                    f"it has {', '.join(map(str, planned))}; plan another with {name}=[...]"
-                )
+                unknown = unknown_name(f"{name.removesuffix('s')} of this experiment", str(value), map(str, planned))
+                raise BadInput(f"{unknown} Plan others with {name}=[...]")
         parts[name] = planned if not wanted else [value for value in planned if value in wanted]
     return list(units_of(**parts))
 

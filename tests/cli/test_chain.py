@@ -196,7 +196,9 @@ def test_train_editor_and_augment(cli, sim, photos, tmp_path):
     assert np.array_equal(before.read("action"), after.read("action"))
     assert np.array_equal(before.images(20, 60), after.images(20, 60))
     assert not np.array_equal(before.images(0, 20), after.images(0, 20))
-    assert "sim-edited.zarr" in refused(cli("augment", sim, "--editor", "run", "--episodes", "0:1"))
+    again = summary(cli("augment", sim, "--editor", "run", "--episodes", "0:1", "--json"))
+    assert (again["frames_edited_now"], again["frames_passed"]) == (0, edited["frames_passed"])
+    assert "sim-edited.zarr exists, edited with another episodes" in refused(cli("augment", sim, "--editor", "run"))
 
 
 def test_photos_that_cannot_be_read_are_refused(cli, sim, photos):

@@ -107,6 +107,7 @@ def test_units_fill_one_table(cli, tmp_path):
     unplanned = cli(*command, "--arm", "orakel", arms, *TINY)
     assert unplanned.returncode == 2
     assert "Did you mean 'oracle'" in unplanned.stderr
+    assert "Plan others with arms=[...]" in unplanned.stderr
 
 
 def test_a_plan_holds_what_its_unit_uses(tmp_path):
