@@ -193,7 +193,7 @@ def _say_how_many(edits: ReplayBuffer) -> None:
     passed = int(edits.read("edit_ok").sum())
     if passed < FEW * edits.n_frames:
         told = f"{passed} of its {edits.n_frames} frames are edits that passed the gate"
-        say(f"{edits.path}: {told}; windows that show another stay as {edits.path} has them, unedited")
+        say(f"{edits.path}: {told}; windows that show any other are left as simulated")
 
 
 def check_store(store: ReplayBuffer, policy: PolicySettings) -> None:

@@ -116,14 +116,14 @@ class Call:
     def hold(self, out: str | Path) -> None:
         """See `compose`. Of several processes that share a command (torchrun, accelerate) the first one holds it.
 
-        Raises BadInput for a URL, which a Path has made `s3:/bucket/...`.
+        Raises BadInput for a URL, which a Path has made `s3:/bucket/...`, and for what nothing can be written to.
         """
         if re.match(r"\w+:/", str(out)):
             raise BadInput(f"{out} is a URL; what a command writes goes to this machine's disk: give a path")
         place = Path(out).expanduser()
-        above = next(folder for folder in place.absolute().parents if folder.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise BadInput(f"{out} cannot be written: {above} is no folder that can be; choose another place")
+        there = next(path for path in (place, *place.absolute().parents) if path.exists())
+        if there != place and not (there.is_dir() and os.access(there, os.W_OK)):
+            raise BadInput(f"{out} cannot be written: {there} is no folder that can be; choose another place")
         if self.alone and os.environ.get("RANK", "0") == "0":
             self.until_end.enter_context(held(place))
 
