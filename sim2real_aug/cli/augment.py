@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sim2real_aug.cli.common import Call, Summary, command, location
+from sim2real_aug.errors import unknown_name
 
 
 @command("augment", config="augment", writes=True)
@@ -49,13 +51,16 @@ def augment(
     from sim2real_aug.data import ReplayBuffer
     from sim2real_aug.editor import load_editor
 
+    name = str(editor)
+    if editor is not None and name not in UNTRAINED and not editor.exists() and get_close_matches(name, UNTRAINED):
+        raise unknown_name("editor", name, UNTRAINED)
     ReplayBuffer.open(source)  # a damaged store is said before judge and editor take their seconds to load
     run = engine_of(config)
     chosen, judge, device = read_config(config)
-    if editor is None or str(editor) not in UNTRAINED or editor.is_dir():
+    if editor is None or name not in UNTRAINED or editor.is_dir():
         loaded = load_editor(editor).to(device)
     else:
-        loaded = untrained_editor(str(editor), device)
+        loaded = untrained_editor(name, device)
     return edit_store(source, loaded, target, chosen, photos=photos, judge=judge, overwrite=call.overwrite, engine=run)
 
 

@@ -125,6 +125,12 @@ def test_inspect_a_store(cli, store):
     assert document["arrays"]["img"]["shape"] == [5, 96, 96, 3]
 
 
+def test_a_mistyped_editor_is_told_the_near_one(cli, store):
+    done = cli("augment", store, "--editor", "compsed")
+    assert done.returncode == 2
+    assert "unknown editor 'compsed'. Did you mean 'composed'?" in only_line(done.stderr)
+
+
 def test_inspect_what_is_unfinished(cli, tmp_path):
     (tmp_path / "sim-edited.zarr.partial").mkdir()
     done = cli("inspect", tmp_path / "sim-edited.zarr.partial")
