@@ -98,7 +98,7 @@ def augment(
     settings = settings or AugmentSettings()
     settings = replace(settings, precision=resolve_precision(settings.precision, editor.device))
     target, folder = Path(out), partial_folder(out)
-    found = _finished(dataset, target, overwrite)
+    found = _finished(dataset, out, overwrite)
     work, record = prepare(dataset, editor, settings, photos, judge)
     if found is not None:
         _require_same(target, found.attrs[ATTRIBUTE], record)

@@ -336,6 +336,11 @@ def test_a_finished_store_is_left_as_it_is(store: Path, editor: Editor, tmp_path
         augment(store, editor, tmp_path / name, AugmentSettings(seed=1, episodes="0:1"))
 
 
+def test_a_url_is_not_written_to(store: Path, editor: Editor) -> None:
+    with pytest.raises(BadInput, match=r"s3://bucket/out\.zarr is a URL"):
+        augment(store, editor, "s3://bucket/out.zarr")
+
+
 def test_edits_are_not_edited(store: Path, editor: Editor, tmp_path: Path) -> None:
     augment(store, editor, tmp_path / "out.zarr")
     with pytest.raises(BadInput, match=r"out\.zarr was edited already; edit its source, .*source\.zarr"):
