@@ -180,19 +180,20 @@ def load_demonstrations(
     """
     split = split_episodes(store.n_episodes, val_fraction, max_train_episodes, seed)
     chosen = [part if name in wanted else part[:0] for name, part in zip((TRAIN, HELD_OUT), split, strict=True)]
-    if edits is not None and use_gate and "edit_ok" in edits.names:
-        _say_how_many(edits)
+    passed = np.ones(store.n_frames, np.bool_)
+    if edits is not None and use_gate:
+        passed = edits.passed()
+        _say_how_many(edits, passed)
     lengths = np.diff(store.episode_ends, prepend=0)
     total = int(sum(lengths[episodes].sum() for episodes in chosen)) * (1 if edits is None else 2)
     with progress("reading frames", total, unit="frames") as bar:
-        train, val = (_load(store, edits, episodes, policy, use_gate, bar) for episodes in chosen)
+        train, val = (_load(store, edits, episodes, policy, passed, bar) for episodes in chosen)
     return train, val
 
 
-def _say_how_many(edits: ReplayBuffer) -> None:
-    passed = int(edits.read("edit_ok").sum())
-    if passed < FEW * edits.n_frames:
-        told = f"{passed} of its {edits.n_frames} frames are edits that passed the gate"
+def _say_how_many(edits: ReplayBuffer, passed: NDArray[np.bool_]) -> None:
+    if passed.mean() < FEW:
+        told = f"{passed.sum()} of its {edits.n_frames} frames are edits that passed the gate"
         say(f"{edits.path}: {told}; windows that show any other are left as simulated")
 
 
@@ -245,7 +246,7 @@ def _load(
     edits: ReplayBuffer | None,
     episodes: NDArray[np.int64],
     policy: PolicySettings,
-    use_gate: bool,
+    passed: NDArray[np.bool_],
     bar: Progress,
 ) -> Demonstrations:
     parts = [store.episode(int(episode)) for episode in episodes]
@@ -254,19 +255,17 @@ def _load(
         ends, policy.horizon, pad_before=policy.n_obs_steps - 1, pad_after=policy.n_action_steps - 1
     )
     frames = _frames(store, parts, bar)
-    edited, passed = None, np.ones(len(frames), np.bool_)
+    edited, shown = None, _chosen(passed, parts)
     if edits is not None:
         edited = _frames(edits, parts, bar)
-        if use_gate and "edit_ok" in edits.names:
-            passed = _rows(edits, "edit_ok", parts).astype(bool).reshape(-1)
-            edited[~passed] = frames[~passed]
+        edited[~shown] = frames[~shown]
     states = _rows(store, "state", parts).astype(np.float32)[:, : policy.state_dim]
     actions = _rows(store, "action", parts).astype(np.float32)
     landmarks = None
     if LANDMARKS in store.names:
         points = _rows(store, LANDMARKS, parts).astype(np.float32)
         landmarks = points.reshape(len(points), math.prod(points.shape[1:]))
-    return Demonstrations(frames, edited, states, actions, landmarks, sampler.indices, policy.n_obs_steps, passed)
+    return Demonstrations(frames, edited, states, actions, landmarks, sampler.indices, policy.n_obs_steps, shown)
 
 
 def _frames(store: ReplayBuffer, parts: list[slice], bar: Progress) -> NDArray[np.uint8]:
@@ -287,5 +286,8 @@ def _pieces(parts: list[slice]) -> Iterator[tuple[int, int]]:
 
 
 def _rows(store: ReplayBuffer, name: str, parts: list[slice]) -> NDArray[Any]:
-    everything = store.read(name)
+    return _chosen(store.read(name), parts)
+
+
+def _chosen(everything: NDArray[Any], parts: list[slice]) -> NDArray[Any]:
     return np.concatenate([everything[part] for part in parts] or [everything[:0]])

@@ -27,7 +27,6 @@ from sim2real_aug.augment.provenance import differences
 from sim2real_aug.augment.settings import AugmentSettings
 from sim2real_aug.augment.units import (
     SCORES,
-    VERDICT,
     Engine,
     edited_frames,
     fill_here,
@@ -37,7 +36,7 @@ from sim2real_aug.augment.units import (
 )
 from sim2real_aug.augment.work import Photos, Work, photos_of_episode, prepare
 from sim2real_aug.config import settings as settings_from
-from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
+from sim2real_aug.data.replay_buffer import ATTRIBUTE, VERDICT, ReplayBuffer
 from sim2real_aug.data.stores import (
     is_store,
     is_url,

@@ -24,6 +24,7 @@ from sim2real_aug.augment.work import Work, edits_any_size, photos_of_episode
 from sim2real_aug.d3po.scores import Conditions, SourceGeometry, composed_prompts
 from sim2real_aug.data.frames import to_uint8
 from sim2real_aug.data.geometry import FrameGeometry
+from sim2real_aug.data.replay_buffer import VERDICT
 from sim2real_aug.data.stores import chunk_keys, create_array, time_chunk, writable
 from sim2real_aug.devices import autocast, memory_advice
 from sim2real_aug.editor.composition import with_change
@@ -31,7 +32,7 @@ from sim2real_aug.errors import Fault
 from sim2real_aug.pixels import resized, to_frames, to_images
 from sim2real_aug.seeding import torch_generator
 
-SCORES, VERDICT = "edit_score", "edit_ok"
+SCORES = "edit_score"
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def make_specialist(demo: Demo) -> dict[str, Any]:
 def edit_episodes(demo: Demo) -> dict[str, Any]:
     store = demo.experiment.get(Edits(SPECIALIST, demo.scene, demo.config.seed))
     buffer = ReplayBuffer.open(store)
-    passed = int(buffer.read("edit_ok").sum())
+    passed = int(buffer.passed().sum())
     return {"path": str(store), "frames": buffer.n_frames, "frames_passed": passed}
 
 

@@ -80,9 +80,7 @@ class AugmentedDataset(Dataset[dict[str, Any]]):
         if ATTRIBUTE not in self._buffer.attrs:
             say(f"{edited_store} was not written by augment: all its frames are taken for edits")
         self._frame_shape = tuple(self._buffer.array(image_name).shape[1:])
-        self._ok: NDArray[np.bool_] = np.ones(self._buffer.n_frames, dtype=np.bool_)
-        if "edit_ok" in self._buffer.names:
-            self._ok &= self._buffer.read("edit_ok").astype(np.bool_)
+        self._ok = self._buffer.passed()
         self._frames = self._buffer.images(name=image_name) if in_memory else None
         self._pid = os.getpid()
         # shared memory, so that set_epoch reaches persistent workers

@@ -73,17 +73,12 @@ def edits_of(buffer: ReplayBuffer) -> dict[str, Any]:
     return made_by
 
 
-def n_edits(buffer: ReplayBuffer) -> int:
-    """How many of its frames are edits; the others are as they were."""
-    return int(buffer.read("edit_ok").sum()) if "edit_ok" in buffer.names else buffer.n_frames
-
-
 def summary_of_copy(buffer: ReplayBuffer, target: Path, camera: str) -> dict[str, Any]:
     return {
         "path": str(target),
         "camera": camera,
         "frames": buffer.n_frames,
-        "edits": n_edits(buffer),
+        "edits": int(buffer.passed().sum()),
         "episodes": buffer.n_episodes,
     }
 

@@ -24,6 +24,7 @@ from sim2real_aug.errors import BadInput, unknown_name
 NEVER_ALL_ZERO = ("img", "state", "action", "keypoint")
 FINITE = ("state", "action")
 ATTRIBUTE = "augmentation"  # the root attribute in which `augment` says how a store was edited
+VERDICT = "edit_ok"  # the array in which it says which edits passed the quality gate
 
 
 class ReplayBuffer:
@@ -153,6 +154,12 @@ class ReplayBuffer:
                 f"{self.path} has the edits of data/{edited}, and data/{name} as it was; give a store that "
                 f"`augment ... image_name={name}` wrote"
             )
+
+    def passed(self) -> NDArray[np.bool_]:
+        """Which frames are edits that passed the quality gate, (N,); all of a store that no gate has judged."""
+        if VERDICT not in self.names:
+            return np.ones(self.n_frames, np.bool_)
+        return self.read(VERDICT).astype(np.bool_).reshape(-1)
 
     def reopen(self) -> ReplayBuffer:
         """The same store opened anew, unchecked: a process must not share file handles with its parent."""
