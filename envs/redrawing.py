@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sim2real_aug.data.geometry import FrameGeometry, GeometryReader
 from sim2real_aug.data.replay_buffer import ReplayBuffer
+from sim2real_aug.data.sequences import evenly_spaced
 from sim2real_aug.envs.rendering import Renderer, Rendering, episode_renderer
 from sim2real_aug.errors import BadInput, MissingExtra
 from sim2real_aug.progress import say
@@ -35,7 +36,7 @@ def redraw_geometry(buffer: ReplayBuffer) -> GeometryReader | None:
     _, height, width, _ = buffer.array("img").shape
     if height != width:
         return None
-    tried = np.unique(np.linspace(0, buffer.n_frames - 1, TRIED).astype(np.int64))
+    tried = evenly_spaced(buffer.n_frames, TRIED)
     try:
         drawn = np.stack([frame.image for frame in _draw(buffer, tried)])
     except (BadInput, MissingExtra) as error:

@@ -25,7 +25,7 @@ from torch import Tensor
 from sim2real_aug.augment.provenance import FREE
 from sim2real_aug.data.augmented import draws_edit
 from sim2real_aug.data.replay_buffer import ATTRIBUTE, ReplayBuffer
-from sim2real_aug.data.sequences import SequenceSampler, split_episodes
+from sim2real_aug.data.sequences import SequenceSampler, evenly_spaced, split_episodes
 from sim2real_aug.errors import BadInput
 from sim2real_aug.policies.diffusion import PolicySettings
 from sim2real_aug.policies.observation import Observation
@@ -234,7 +234,7 @@ def check_edits(store: ReplayBuffer, edits: ReplayBuffer) -> None:
             f"{edits.path} ({edits.n_episodes} episodes, frames {edits.array('img').shape}) is not "
             f"an edit of {store.path} ({store.n_episodes} episodes, frames {store.array('img').shape})"
         )
-    looked_at = np.linspace(0, store.n_frames - 1, FRAMES_COMPARED).astype(np.int64)
+    looked_at = evenly_spaced(store.n_frames, FRAMES_COMPARED)
     if ATTRIBUTE not in edits.attrs and np.array_equal(store.images_at(looked_at), edits.images_at(looked_at)):
         raise BadInput(f"{edits.path} shows the frames of {store.path} as they are; give the store that augment wrote")
     if "action" in edits.names and not np.array_equal(store.read("action"), edits.read("action")):

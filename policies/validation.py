@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sim2real_aug.data.sequences import evenly_spaced
 from sim2real_aug.policies.demonstrations import Demonstrations, use_edited
 from sim2real_aug.policies.diffusion import DiffusionPolicy
 from sim2real_aug.seeding import torch_generator
@@ -29,7 +30,7 @@ def validate(policy: DiffusionPolicy, held_out: Demonstrations, settings: TrainS
 
     Windows spread evenly over the held-out episodes; the draws are the same at every call.
     """
-    items = np.unique(np.linspace(0, len(held_out) - 1, settings.val_items).astype(np.int64))
+    items = evenly_spaced(len(held_out), settings.val_items)
     probability = 0.0 if held_out.edited is None else settings.augmented_probability
     edited = use_edited(items, probability, settings.seed, 0)
     losses = []

@@ -14,6 +14,11 @@ from sim2real_aug.errors import BadInput
 from sim2real_aug.seeding import numpy_generator
 
 
+def evenly_spaced(total: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the indices 0 to total - 1, the first and the last among them where `most` is above 1."""
+    return np.unique(np.linspace(0, total - 1, most).astype(np.int64))
+
+
 class SequenceSampler:
     """All windows of `horizon` frames that stick out of their episode by at most pad_before and pad_after.
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,6 +24,7 @@ from sim2real_aug.config import make, settings
 from sim2real_aug.d3po.trainer import train_editor
 from sim2real_aug.data import ReplayBuffer, load_photos
 from sim2real_aug.data.replay_buffer import ATTRIBUTE
+from sim2real_aug.data.sequences import evenly_spaced
 from sim2real_aug.data.writer import building
 from sim2real_aug.editor import load_editor
 from sim2real_aug.editor.composition import load_prompts
@@ -204,7 +204,7 @@ class Cut:
     def make(self, experiment: Experiment) -> Any:
         chosen = self.config(experiment)
         buffer = ReplayBuffer.open(experiment.get(Episodes()))
-        rows = np.unique(np.linspace(0, buffer.n_frames - 1, experiment.config.cut_frames).astype(int))
+        rows = evenly_spaced(buffer.n_frames, experiment.config.cut_frames)
         frames = buffer.images_at(rows)
         photos = load_photos(experiment.get(Photographs(self.scene)), frames.shape[1])
         run = RunFolder.open(self.place(experiment), OmegaConf.structured(chosen))

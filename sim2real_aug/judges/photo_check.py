@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sim2real_aug.data.photos import MASK_SUFFIX
 from sim2real_aug.data.regions import is_block, object_phrase
+from sim2real_aug.data.sequences import evenly_spaced
 from sim2real_aug.errors import BadInput
 from sim2real_aug.judges.base import SegmentationJudge
 from sim2real_aug.progress import say
@@ -33,7 +34,7 @@ def is_shown(found: Tensor, phrase: str) -> Tensor:
 
 def frames_to_look_at(frames: NDArray[np.int64]) -> NDArray[np.int64]:
     """A few of the frame indices `frames` (N,), from the first to the last: what `require_in_frames` is to see."""
-    return frames[np.linspace(0, len(frames) - 1, min(FRAMES_LOOKED_AT, len(frames))).astype(np.int64)]
+    return frames[evenly_spaced(len(frames), FRAMES_LOOKED_AT)]
 
 
 @torch.no_grad()

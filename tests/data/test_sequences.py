@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim2real_aug.data import SequenceSampler, split_episodes
+from sim2real_aug.data.sequences import evenly_spaced
 from sim2real_aug.errors import BadInput
 
 
@@ -66,3 +67,11 @@ def test_split_keeps_one_of_each() -> None:
 def test_split_refuses(fraction: float) -> None:
     with pytest.raises(BadInput, match="val_fraction"):
         split_episodes(5, fraction)
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "expected"),
+    [(10, 4, [0, 3, 6, 9]), (3, 16, [0, 1, 2]), (1, 8, [0]), (100, 1, [0]), (8, 3, [0, 3, 7])],
+)
+def test_evenly_spaced_by_hand(total: int, most: int, expected: list[int]) -> None:
+    assert evenly_spaced(total, most).tolist() == expected
